@@ -1,0 +1,234 @@
+//! The contract between an adapter and everything else.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use leadsman_core::model::{Evidence, Rejection, Service, ServiceName, SourceName};
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+
+/// One registry, driven by [`supervise`](crate::supervise).
+pub trait Registry: Send + 'static {
+    /// The word under a source's name in the configuration: `etcd`, `file`, …
+    fn kind(&self) -> &'static str;
+
+    /// One session: connect, send a full [`Event::Resync`], then every change, and return an error when in doubt.
+    ///
+    /// Dropping the future ends the session; it must hold nothing that outlives it.
+    fn run(&mut self, events: &EventSender) -> impl Future<Output = Result<Infallible, Error>> + Send;
+}
+
+/// What a session says. Services are always whole.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The complete content of the registry. The first event of a session, and again whenever deltas are in doubt.
+    Resync {
+        services: Vec<Service>,
+        /// Records that belong to no service that could be named.
+        unattributed: Vec<Rejection>,
+        evidence: Evidence,
+        revision: u64,
+    },
+    /// One service, whole; `revision` is the registry's own counter, zero where it has none.
+    Apply { service: Service, revision: u64 },
+    /// The registry said that the service is gone.
+    Delete { name: ServiceName, revision: u64 },
+    /// The registry proved that nothing was missed up to `revision`.
+    Progress { revision: u64 },
+    /// A periodic reconcile compared the held state with a fresh read: `drift` records differed. Anything but zero is
+    /// a lost event, and a [`Event::Resync`] follows.
+    Reconciled { drift: u64 },
+    /// The session lives, but part of the registry can't be read; `None` says that it can again. What was known of the
+    /// unreadable part is kept.
+    Impaired { reason: Option<String> },
+}
+
+/// An event and the source that said it, as the controller receives them.
+#[derive(Clone, Debug)]
+pub struct SourceEvent {
+    pub source: SourceName,
+    /// When the event was received, for the propagation histogram.
+    pub received: tokio::time::Instant,
+    pub event: Event,
+}
+
+/// Why a session ended. A variant exists only where the supervisor acts differently.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not reachable, reset, timed out, silent for too long: try again, on the next address.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The registry refused our credentials: try again at a slow pace, with the credentials read anew.
+    #[error("credentials refused: {0}")]
+    Denied(String),
+    /// Deltas can't be trusted any more (compaction, a new epoch): list again at once.
+    #[error("the watch can't be continued: {0}")]
+    Resync(String),
+    /// The configuration can't work (a directory that is a file, an unreadable certificate): try again at a slow pace.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// Nobody listens any more: the process is shutting down.
+    #[error("shutting down")]
+    Closed,
+}
+
+/// Where a source stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceState {
+    /// No session yet, or none since the start.
+    #[default]
+    Connecting,
+    /// Connected, listing.
+    Syncing,
+    /// Listed, and every change since has arrived.
+    Live,
+    /// The session is lost or partly unreadable: the last state is kept.
+    Degraded,
+    /// The registry's answer is not believed: removals are held.
+    Suspect,
+}
+
+/// Monotonic counts of one source since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    pub sessions: u64,
+    pub session_errors: u64,
+    pub auth_failures: u64,
+    pub resyncs: u64,
+    pub applies: u64,
+    pub deletes: u64,
+    pub reconciles: u64,
+    /// Records that differed at a reconcile: each is an event that was lost.
+    pub reconcile_drift: u64,
+}
+
+/// One source as the admin API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceStatus {
+    pub name: SourceName,
+    pub kind: &'static str,
+    pub state: SourceState,
+    /// When `state` was entered.
+    pub since: SystemTime,
+    /// Whether a full listing has ever arrived: what readiness waits for.
+    pub synced: bool,
+    pub revision: u64,
+    pub last_event: Option<SystemTime>,
+    pub last_error: Option<String>,
+    pub counters: Counters,
+}
+
+impl SourceStatus {
+    pub fn new(name: SourceName, kind: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            state: SourceState::Connecting,
+            since: SystemTime::now(),
+            synced: false,
+            revision: 0,
+            last_event: None,
+            last_error: None,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn enter(&mut self, state: SourceState) {
+        if self.state != state {
+            self.state = state;
+            self.since = SystemTime::now();
+        }
+    }
+}
+
+/// The latest status of a source.
+pub type StatusReader = watch::Receiver<SourceStatus>;
+
+/// An adapter's way out: bounded, so that a slow controller slows the adapter and nothing grows.
+#[derive(Clone, Debug)]
+pub struct EventSender {
+    source: SourceName,
+    events: mpsc::Sender<SourceEvent>,
+    status: Arc<watch::Sender<SourceStatus>>,
+}
+
+impl EventSender {
+    pub fn new(
+        source: SourceName,
+        events: mpsc::Sender<SourceEvent>,
+        status: Arc<watch::Sender<SourceStatus>>,
+    ) -> Self {
+        Self { source, events, status }
+    }
+
+    /// The registry answered and the listing has begun.
+    pub fn syncing(&self) {
+        self.status.send_modify(|status| {
+            if !status.synced {
+                status.enter(SourceState::Syncing);
+            }
+        });
+    }
+
+    /// Passes an event on, and waits while the controller is behind.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the controller is gone.
+    pub async fn send(&self, event: Event) -> Result<(), Error> {
+        self.status.send_modify(|status| note(status, &event));
+        let event = SourceEvent {
+            source: self.source.clone(),
+            received: tokio::time::Instant::now(),
+            event,
+        };
+        self.events.send(event).await.map_err(|_| Error::Closed)
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut SourceStatus)) {
+        self.status.send_modify(change);
+    }
+}
+
+fn note(status: &mut SourceStatus, event: &Event) {
+    status.last_event = Some(SystemTime::now());
+    match event {
+        Event::Resync { evidence, revision, .. } => {
+            status.counters.resyncs += 1;
+            status.synced = true;
+            status.revision = *revision;
+            status.last_error = None;
+            status.enter(match evidence {
+                Evidence::Complete => SourceState::Live,
+                Evidence::NewEpoch { .. } => SourceState::Suspect,
+            });
+        }
+        Event::Apply { revision, .. } => {
+            status.counters.applies += 1;
+            status.revision = *revision;
+        }
+        Event::Delete { revision, .. } => {
+            status.counters.deletes += 1;
+            status.revision = *revision;
+        }
+        Event::Progress { revision } => status.revision = *revision,
+        Event::Reconciled { drift } => {
+            status.counters.reconciles += 1;
+            status.counters.reconcile_drift += drift;
+        }
+        Event::Impaired { reason: Some(reason) } => {
+            status.last_error = Some(reason.clone());
+            if status.state == SourceState::Live {
+                status.enter(SourceState::Degraded);
+            }
+        }
+        Event::Impaired { reason: None } => {
+            status.last_error = None;
+            if status.state == SourceState::Degraded {
+                status.enter(SourceState::Live);
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What a service registry must do to become a source, what runs it, and one module per registry.
+//!
+//! An adapter turns one vendor's protocol into [`Event`]s of the model. It does not retry, sleep between tries, diff,
+//! guard, or know Envoy: [`supervise`] does the first three once for all of them, and the model and policy the rest.
+//! Vendor types never leave their module.
+
+mod contract;
+pub mod etcd;
+pub mod file;
+mod session;
+
+pub use contract::{
+    Counters, Error, Event, EventSender, Registry, SourceEvent, SourceState, SourceStatus, StatusReader,
+};
+pub use session::{SuperviseOptions, supervise};
