@@ -10,3 +10,5 @@
 
 pub mod model;
 pub mod policy;
+pub mod snapshot;
+pub mod xds;

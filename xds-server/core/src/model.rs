@@ -4,7 +4,7 @@ mod catalog;
 mod endpoint;
 mod name;
 
-pub use catalog::{Catalog, ChangeSet, Entry, Evidence, Presence};
+pub use catalog::{Catalog, ChangeSet, Evidence, Kept, Listed, Listing, Presence};
 pub use endpoint::{
     Address, AddressError, Endpoint, Health, Locality, Provenance, Rejection, Service, Weight, WeightError,
 };

@@ -1,0 +1,107 @@
+//! Who wants to know about what: a change costs its subscribers, and nobody else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Interest;
+use crate::snapshot::{Changes, ResourceType};
+
+/// A stream, for as long as it lives. Node ids are not unique: two proxies may share one, and a proxy may be back
+/// before its former stream is known to be dead.
+pub type StreamId = u64;
+
+#[derive(Debug, Default)]
+struct Interested {
+    names: BTreeMap<Arc<str>, BTreeSet<StreamId>>,
+    everything: BTreeSet<StreamId>,
+}
+
+/// From resource names to streams.
+#[derive(Debug, Default)]
+pub struct SubscriberIndex {
+    clusters: Interested,
+    endpoints: Interested,
+}
+
+impl SubscriberIndex {
+    pub fn update(&mut self, stream: StreamId, interests: &[Interest]) {
+        for interest in interests {
+            match interest {
+                Interest::Subscribe(kind, name) => {
+                    self.of_mut(*kind).names.entry(name.clone()).or_default().insert(stream);
+                }
+                Interest::Unsubscribe(kind, name) => self.of_mut(*kind).forget(stream, name),
+                Interest::Everything(kind) => {
+                    self.of_mut(*kind).everything.insert(stream);
+                }
+                Interest::NotEverything(kind) => {
+                    self.of_mut(*kind).everything.remove(&stream);
+                }
+            }
+        }
+    }
+
+    /// The changes that each interested stream has to hear of.
+    pub fn affected(&self, changes: &Changes) -> BTreeMap<StreamId, Vec<(ResourceType, Arc<str>)>> {
+        let mut affected: BTreeMap<StreamId, Vec<(ResourceType, Arc<str>)>> = BTreeMap::new();
+        for kind in ResourceType::ALL {
+            let interested = self.of(kind);
+            for name in changes.of(kind) {
+                let named = interested.names.get(name).into_iter().flatten();
+                for stream in named.chain(interested.everything.iter()) {
+                    affected.entry(*stream).or_default().push((kind, name.clone()));
+                }
+            }
+        }
+        affected
+    }
+
+    fn of(&self, kind: ResourceType) -> &Interested {
+        match kind {
+            ResourceType::Cluster => &self.clusters,
+            ResourceType::Endpoint => &self.endpoints,
+        }
+    }
+
+    fn of_mut(&mut self, kind: ResourceType) -> &mut Interested {
+        match kind {
+            ResourceType::Cluster => &mut self.clusters,
+            ResourceType::Endpoint => &mut self.endpoints,
+        }
+    }
+}
+
+impl Interested {
+    fn forget(&mut self, stream: StreamId, name: &Arc<str>) {
+        if let Some(streams) = self.names.get_mut(name) {
+            streams.remove(&stream);
+            if streams.is_empty() {
+                self.names.remove(name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_reaches_its_subscribers_and_the_streams_that_want_everything_and_nobody_else() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut index = SubscriberIndex::default();
+        index.update(1, &[Interest::Everything(ResourceType::Cluster)]);
+        index.update(2, &[Interest::Subscribe(ResourceType::Endpoint, a.clone())]);
+        index.update(3, &[Interest::Subscribe(ResourceType::Endpoint, b.clone())]);
+        let changes = Changes { clusters: [a.clone()].into(), endpoints: [a.clone()].into() };
+        let expected = BTreeMap::from([
+            (1, vec![(ResourceType::Cluster, a.clone())]),
+            (2, vec![(ResourceType::Endpoint, a.clone())]),
+        ]);
+        assert_eq!(index.affected(&changes), expected);
+        index.update(1, &[Interest::NotEverything(ResourceType::Cluster)]);
+        index.update(2, &[Interest::Unsubscribe(ResourceType::Endpoint, a)]);
+        assert_eq!(index.affected(&changes), BTreeMap::new());
+        assert_eq!(index.endpoints.names.len(), 1, "a name that nobody wants takes no memory");
+    }
+}

@@ -1,0 +1,86 @@
+//! What comes in and what goes out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use serde::Serialize;
+
+use crate::model::Locality;
+use crate::snapshot::{Resource, ResourceType, Version, pb};
+
+/// Who is asking, as the first request of a stream says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Node {
+    pub id: String,
+    pub cluster: String,
+    pub locality: Locality,
+    /// `envoy 1.40.0`, where the client says so.
+    pub user_agent: String,
+}
+
+/// A `DeltaDiscoveryRequest`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    pub node: Option<Node>,
+    pub type_url: String,
+    pub subscribe: Vec<Arc<str>>,
+    pub unsubscribe: Vec<Arc<str>>,
+    /// `None` for a version that is not one of ours.
+    pub initial_versions: BTreeMap<Arc<str>, Option<Version>>,
+    /// Empty in a request that answers nothing.
+    pub response_nonce: String,
+    /// Present in a NACK, whatever its code.
+    pub error_detail: Option<String>,
+}
+
+/// What a request changes in what the stream is to be told about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interest {
+    Subscribe(ResourceType, Arc<str>),
+    Unsubscribe(ResourceType, Arc<str>),
+    Everything(ResourceType),
+    NotEverything(ResourceType),
+}
+
+/// A request that no server can answer. The stream ends with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    #[error("the first request of a stream must carry a node with an id")]
+    NoNode,
+    #[error("a request on an aggregated stream must carry a type_url")]
+    NoTypeUrl,
+    #[error("more than {0} resources are subscribed to on one stream")]
+    TooManyNames(usize),
+}
+
+/// A `DeltaDiscoveryResponse`.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub type_url: Arc<str>,
+    pub nonce: String,
+    pub resources: Vec<Arc<Resource>>,
+    pub removed: Vec<Arc<str>>,
+    pub system_version: u64,
+}
+
+impl Response {
+    /// The message on the wire: a small frame, and the shared bytes of each resource.
+    pub fn encode(&self, control_plane: &str) -> Bytes {
+        let frame = pb::DeltaResponseFrame {
+            system_version_info: self.system_version.to_string(),
+            type_url: self.type_url.to_string(),
+            nonce: self.nonce.clone(),
+            removed_resources: self.removed.iter().map(ToString::to_string).collect(),
+            control_plane: Some(pb::ControlPlane { identifier: control_plane.to_owned() }),
+        };
+        let resources: usize = self.resources.iter().map(|resource| resource.field.len()).sum();
+        let mut bytes = BytesMut::with_capacity(frame.encoded_len() + resources);
+        bytes.put_slice(&frame.encode_to_vec());
+        for resource in &self.resources {
+            bytes.put_slice(&resource.field);
+        }
+        bytes.freeze()
+    }
+}
