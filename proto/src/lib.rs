@@ -1,1 +1,28 @@
-//! Shared words.
+//! The words that the server and the filter share, as `proto/leadsman/**.proto` defines them.
+//!
+//! One place, so that the two ends of a wire can't drift apart.
+
+/// `leadsman.endpoint.v1.Metadata`, as it travels in Envoy's endpoint metadata.
+pub mod endpoint_metadata {
+    /// The key in `filter_metadata`.
+    pub const NAMESPACE: &str = "leadsman";
+    /// Field 1: changes exactly when something about the endpoint changes.
+    pub const REVISION: &str = "rev";
+    /// Field 2: the source the endpoint was taken from.
+    pub const SOURCE: &str = "src";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::endpoint_metadata::{REVISION, SOURCE};
+
+    #[test]
+    fn the_words_are_those_of_the_definition() {
+        let definition = include_str!("../leadsman/endpoint/v1/metadata.proto");
+        let fields: Vec<&str> = definition
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("string "))
+            .collect();
+        assert_eq!(fields, [format!("{REVISION} = 1;"), format!("{SOURCE} = 2;")]);
+    }
+}

@@ -1,1 +1,26 @@
-//! Leadsman.
+//! Leadsman: service registries in, xDS out.
+//!
+//! ```text
+//! registry sessions ─► controller ─► publication ─► transport (one task a stream) ─► Envoy
+//!                          ▲              │
+//!                        admin ◄──────────┴── proxies
+//! ```
+//!
+//! This crate only wires: what is decided is decided in `leadsman-core`, and what a registry says is understood in
+//! `leadsman-registry`. In reading order:
+
+pub mod config;
+
+pub mod api;
+pub mod app;
+pub mod cli;
+
+mod controller;
+mod publication;
+
+mod proxies;
+mod transport;
+
+mod admin;
+mod metrics;
+mod telemetry;

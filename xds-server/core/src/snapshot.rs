@@ -11,7 +11,6 @@ mod resource;
 
 pub use builder::{Builder, Changes};
 pub use cluster::{ClusterName, ClusterSpec};
-pub use load_assignment::{METADATA_NAMESPACE, METADATA_REVISION, METADATA_SOURCE};
 pub use resource::{Resource, ResourceType, Version};
 
 use std::sync::Arc;

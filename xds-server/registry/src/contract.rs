@@ -91,6 +91,19 @@ pub enum SourceState {
     Suspect,
 }
 
+/// Whether the supervisor tries, waits or probes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Breaker {
+    /// Sessions are started as they are needed.
+    #[default]
+    Closed,
+    /// Too many sessions failed in a row: waiting before the next one.
+    Open,
+    /// One session probes whether the registry is back.
+    HalfOpen,
+}
+
 /// Monotonic counts of one source since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
@@ -113,10 +126,12 @@ pub struct SourceStatus {
     pub state: SourceState,
     /// When `state` was entered.
     pub since: SystemTime,
+    pub breaker: Breaker,
     /// Whether a full listing has ever arrived: what readiness waits for.
     pub synced: bool,
     pub revision: u64,
     pub last_event: Option<SystemTime>,
+    /// At most [`MAX_ERROR_BYTES`].
     pub last_error: Option<String>,
     pub counters: Counters,
 }
@@ -128,6 +143,7 @@ impl SourceStatus {
             kind,
             state: SourceState::Connecting,
             since: SystemTime::now(),
+            breaker: Breaker::Closed,
             synced: false,
             revision: 0,
             last_event: None,
@@ -187,9 +203,37 @@ impl EventSender {
         self.events.send(event).await.map_err(|_| Error::Closed)
     }
 
+    /// For the log lines of an adapter.
+    pub fn source(&self) -> &SourceName {
+        &self.source
+    }
+
+    /// Waits until the controller is gone.
+    pub(crate) async fn closed(&self) {
+        self.events.closed().await;
+    }
+
+    pub(crate) fn status(&self) -> StatusReader {
+        self.status.subscribe()
+    }
+
     pub(crate) fn update(&self, change: impl FnOnce(&mut SourceStatus)) {
         self.status.send_modify(change);
     }
+}
+
+/// Longest error text kept in a status: a registry writes it, and every status page repeats it.
+pub const MAX_ERROR_BYTES: usize = 512;
+
+/// Cuts a text to [`MAX_ERROR_BYTES`] at a character boundary.
+pub(crate) fn bounded(mut text: String) -> String {
+    const CUT: &str = "…";
+    if text.len() > MAX_ERROR_BYTES {
+        let end = text.floor_char_boundary(MAX_ERROR_BYTES - CUT.len());
+        text.truncate(end);
+        text.push_str(CUT);
+    }
+    text
 }
 
 fn note(status: &mut SourceStatus, event: &Event) {
@@ -200,8 +244,11 @@ fn note(status: &mut SourceStatus, event: &Event) {
             status.synced = true;
             status.revision = *revision;
             status.last_error = None;
+            // The probe succeeded; set here so that nobody sees a live source behind an open breaker.
+            status.breaker = Breaker::Closed;
             status.enter(match evidence {
                 Evidence::Complete => SourceState::Live,
+                Evidence::Partial { .. } => SourceState::Degraded,
                 Evidence::NewEpoch { .. } => SourceState::Suspect,
             });
         }
@@ -219,7 +266,7 @@ fn note(status: &mut SourceStatus, event: &Event) {
             status.counters.reconcile_drift += drift;
         }
         Event::Impaired { reason: Some(reason) } => {
-            status.last_error = Some(reason.clone());
+            status.last_error = Some(bounded(reason.clone()));
             if status.state == SourceState::Live {
                 status.enter(SourceState::Degraded);
             }

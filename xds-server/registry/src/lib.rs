@@ -10,6 +10,7 @@ pub mod file;
 mod session;
 
 pub use contract::{
-    Counters, Error, Event, EventSender, Registry, SourceEvent, SourceState, SourceStatus, StatusReader,
+    Breaker, Counters, Error, Event, EventSender, MAX_ERROR_BYTES, Registry, SourceEvent, SourceState, SourceStatus,
+    StatusReader,
 };
 pub use session::{SuperviseOptions, supervise};

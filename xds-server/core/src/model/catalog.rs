@@ -15,6 +15,8 @@ use super::{Address, Endpoint, Provenance, Rejection, Service, ServiceName, Sour
 pub enum Evidence {
     /// The registry proved that the listing is complete and not older than anything seen before.
     Complete,
+    /// Everything the source was ever able to read, but not everything it holds: a service it does not list may exist.
+    Partial { why: String },
     /// The registry is not the one it was (another cluster id, a revision that went backwards): what is missing may
     /// have been lost rather than removed.
     NewEpoch { why: String },
@@ -77,6 +79,8 @@ pub type ChangeSet = BTreeSet<ServiceName>;
 #[derive(Debug, Default)]
 struct Source {
     synced: bool,
+    /// Part of the source has never been read.
+    partial: bool,
     listings: BTreeMap<ServiceName, Listing>,
     /// When removals began to be held, and whether the new registry lists anything at all.
     held_since: Option<Duration>,
@@ -98,7 +102,9 @@ impl Catalog {
     pub const HOLD: Duration = Duration::from_mins(10);
 
     pub fn new(sources: impl IntoIterator<Item = SourceName>) -> Self {
-        Self { sources: sources.into_iter().map(|name| (name, Source::default())).collect() }
+        Self {
+            sources: sources.into_iter().map(|name| (name, Source::default())).collect(),
+        }
     }
 
     /// Replaces everything a source lists. `now` is the time since the start of the process, here and below.
@@ -111,15 +117,18 @@ impl Catalog {
     ) -> ChangeSet {
         let state = self.sources.entry(source.clone()).or_default();
         let mut changed = ChangeSet::new();
-        if !state.synced {
-            state.synced = true;
-        }
+        state.synced = true;
+        state.partial = matches!(evidence, Evidence::Partial { .. });
         if let Evidence::NewEpoch { .. } = evidence {
             state.held_since = Some(now);
         }
         let listed: BTreeSet<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
-        let missing: Vec<ServiceName> =
-            state.listings.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        let missing: Vec<ServiceName> = state
+            .listings
+            .keys()
+            .filter(|name| !listed.contains(*name))
+            .cloned()
+            .collect();
         for service in services {
             state.put(service, Some(evidence), &mut changed);
         }
@@ -132,15 +141,26 @@ impl Catalog {
     /// Replaces one service of a source.
     pub fn apply(&mut self, source: &SourceName, service: Service) -> ChangeSet {
         let mut changed = ChangeSet::new();
-        self.sources.entry(source.clone()).or_default().put(service, None, &mut changed);
+        self.sources
+            .entry(source.clone())
+            .or_default()
+            .put(service, None, &mut changed);
         changed
     }
 
     /// A source does not list a service any more.
     pub fn delete(&mut self, source: &SourceName, name: ServiceName, now: Duration) -> ChangeSet {
         let mut changed = ChangeSet::new();
-        self.sources.entry(source.clone()).or_default().remove(name, None, now, &mut changed);
+        self.sources
+            .entry(source.clone())
+            .or_default()
+            .remove(name, None, now, &mut changed);
         changed
+    }
+
+    /// What a source could not read it can read now.
+    pub fn mend(&mut self, source: &SourceName) {
+        self.sources.entry(source.clone()).or_default().partial = false;
     }
 
     /// Records of a source that belong to no service.
@@ -171,9 +191,14 @@ impl Catalog {
         self.sources.values().filter_map(Source::next_deadline).min()
     }
 
-    /// Whether every source has answered, so that what nobody lists does not exist.
-    pub fn is_complete(&self) -> bool {
+    /// Whether every source has answered, so that clients can be.
+    pub fn is_synced(&self) -> bool {
         self.sources.values().all(|state| state.synced)
+    }
+
+    /// Whether every source has been read in full, so that what nobody lists does not exist.
+    pub fn is_complete(&self) -> bool {
+        self.sources.values().all(|state| state.synced && !state.partial)
     }
 
     /// What `source` says about `name`.
@@ -181,6 +206,7 @@ impl Catalog {
         match self.sources.get(source) {
             Some(state) if state.synced => match state.listings.get(name) {
                 Some(listing) if !listing.is_known() => Presence::Unknown,
+                None if state.partial => Presence::Unknown,
                 found => Presence::Known(found),
             },
             Some(_) | None => Presence::Unknown,
@@ -195,7 +221,9 @@ impl Catalog {
 
     /// The records of `source` that belong to no service.
     pub fn unattributed(&self, source: &SourceName) -> &[Rejection] {
-        self.sources.get(source).map_or(&[], |state| state.unattributed.as_slice())
+        self.sources
+            .get(source)
+            .map_or(&[], |state| state.unattributed.as_slice())
     }
 
     /// How many endpoints of `source` are held although a new epoch does not list them.
@@ -209,13 +237,20 @@ impl Catalog {
 
     /// Every service that any source has ever said something about and not forgotten.
     pub fn services(&self) -> BTreeSet<ServiceName> {
-        self.sources.values().flat_map(|state| state.listings.keys().cloned()).collect()
+        self.sources
+            .values()
+            .flat_map(|state| state.listings.keys().cloned())
+            .collect()
     }
 }
 
 impl Source {
     fn put(&mut self, service: Service, evidence: Option<&Evidence>, changed: &mut ChangeSet) {
-        let Service { name, endpoints, rejections } = service;
+        let Service {
+            name,
+            endpoints,
+            rejections,
+        } = service;
         let before = self.listings.get(&name);
         let next = merge(before, endpoints, rejections, evidence);
         if before.is_none_or(|before| !before.same_content(&next)) {
@@ -251,14 +286,18 @@ impl Source {
 
     /// A registry that came back wholly empty is never believed by the clock alone.
     fn lists_anything(&self) -> bool {
-        self.listings.values().any(|listing| listing.endpoints.values().any(|listed| listed.kept.is_none()))
+        self.listings
+            .values()
+            .any(|listing| listing.endpoints.values().any(|listed| listed.kept.is_none()))
     }
 
     fn release(&mut self, now: Duration, changed: &mut ChangeSet) {
         self.held_since = None;
         for (name, listing) in &mut self.listings {
             let before = listing.endpoints.len();
-            listing.endpoints.retain(|_, listed| !matches!(listed.kept, Some(Kept::NewEpoch { .. })));
+            listing
+                .endpoints
+                .retain(|_, listed| !matches!(listed.kept, Some(Kept::NewEpoch { .. })));
             if listing.endpoints.len() != before {
                 changed.insert(name.clone());
                 if listing.endpoints.is_empty() && listing.rejections.is_empty() {
@@ -271,12 +310,18 @@ impl Source {
     fn next_deadline(&self) -> Option<Duration> {
         let linger = self.listings.values().filter_map(|listing| listing.gone_since).min();
         let hold = self.held_since.filter(|_| self.lists_anything());
-        linger.map(|since| since + Catalog::LINGER).into_iter().chain(hold.map(|since| since + Catalog::HOLD)).min()
+        linger
+            .map(|since| since + Catalog::LINGER)
+            .into_iter()
+            .chain(hold.map(|since| since + Catalog::HOLD))
+            .min()
     }
 
     fn held(&self) -> usize {
         let listed = self.listings.values().flat_map(|listing| listing.endpoints.values());
-        listed.filter(|listed| matches!(listed.kept, Some(Kept::NewEpoch { .. }))).count()
+        listed
+            .filter(|listed| matches!(listed.kept, Some(Kept::NewEpoch { .. })))
+            .count()
     }
 }
 
@@ -287,10 +332,17 @@ fn merge(
     rejections: Vec<Rejection>,
     evidence: Option<&Evidence>,
 ) -> Listing {
-    let mut next = Listing { endpoints: BTreeMap::new(), rejections, gone_since: None };
+    let mut next = Listing {
+        endpoints: BTreeMap::new(),
+        rejections,
+        gone_since: None,
+    };
     for endpoint in endpoints {
         let address = endpoint.address;
-        let better = next.endpoints.get(&address).is_none_or(|held| prefer(&endpoint, &held.endpoint));
+        let better = next
+            .endpoints
+            .get(&address)
+            .is_none_or(|held| prefer(&endpoint, &held.endpoint));
         if better {
             next.endpoints.insert(address, Listed { endpoint, kept: None });
         }
@@ -300,7 +352,13 @@ fn merge(
             continue;
         }
         if let Some(kept) = keep(listed, &next.rejections, evidence) {
-            next.endpoints.insert(*address, Listed { endpoint: listed.endpoint.clone(), kept: Some(kept) });
+            next.endpoints.insert(
+                *address,
+                Listed {
+                    endpoint: listed.endpoint.clone(),
+                    kept: Some(kept),
+                },
+            );
         }
     }
     next
@@ -320,8 +378,12 @@ fn keep(listed: &Listed, rejections: &[Rejection], evidence: Option<&Evidence>) 
         return Some(held.clone());
     }
     let record: &Provenance = &listed.endpoint.provenance;
-    let rejection = rejections.iter().find(|rejection| rejection.provenance.record == record.record)?;
-    Some(Kept::Undecodable { reason: rejection.reason.clone() })
+    let rejection = rejections
+        .iter()
+        .find(|rejection| rejection.provenance.record == record.record)?;
+    Some(Kept::Undecodable {
+        reason: rejection.reason.clone(),
+    })
 }
 
 #[cfg(test)]

@@ -46,10 +46,17 @@ mod tests {
     fn weights_wait_a_second_after_the_last_publication_and_nothing_else_waits() {
         let second = Duration::from_secs;
         let mut pace = Pace::default();
-        assert_eq!(pace.due(Urgency::Weights, second(5)), second(5), "the first change is never delayed");
+        assert_eq!(
+            pace.due(Urgency::Weights, second(5)),
+            second(5),
+            "the first change is never delayed"
+        );
         pace.published(second(5));
         assert_eq!(pace.due(Urgency::Weights, second(5)), second(6));
         assert_eq!(pace.due(Urgency::Now, second(5)), second(5));
-        assert!(pace.due(Urgency::Weights, second(9)) <= second(9), "after quiet it goes out at once");
+        assert!(
+            pace.due(Urgency::Weights, second(9)) <= second(9),
+            "after quiet it goes out at once"
+        );
     }
 }

@@ -50,7 +50,10 @@ impl Resolution {
 
     /// The protocols under which instances register several addresses; empty unless there are at least two.
     pub fn schemes(&self) -> BTreeSet<Arc<str>> {
-        let schemes: BTreeSet<_> = self.published().filter_map(|decision| decision.endpoint.scheme.clone()).collect();
+        let schemes: BTreeSet<_> = self
+            .published()
+            .filter_map(|decision| decision.endpoint.scheme.clone())
+            .collect();
         if schemes.len() > 1 { schemes } else { BTreeSet::new() }
     }
 }
@@ -58,8 +61,10 @@ impl Resolution {
 /// Decides about one service. A pure function: the same catalog and settings give the same answer on every replica.
 pub fn resolve(catalog: &Catalog, service: &ServiceName, settings: &ServiceSettings) -> Resolution {
     let order = order(catalog, settings);
-    let listings: Vec<(SourceName, Presence<Option<&Listing>>)> =
-        order.into_iter().map(|source| (source.clone(), catalog.listing(&source, service))).collect();
+    let listings: Vec<(SourceName, Presence<Option<&Listing>>)> = order
+        .into_iter()
+        .map(|source| (source.clone(), catalog.listing(&source, service)))
+        .collect();
     let used = used(&listings, settings.merge);
     let sources: Vec<SourceView> = listings
         .iter()
@@ -88,12 +93,21 @@ pub fn resolve(catalog: &Catalog, service: &ServiceName, settings: &ServiceSetti
     }
     drop_duplicates(&mut decisions);
     weigh(&mut decisions);
-    Resolution { service: service.clone(), listed, sources, decisions }
+    Resolution {
+        service: service.clone(),
+        listed,
+        sources,
+        decisions,
+    }
 }
 
 /// The sources to ask, most trusted first.
 fn order(catalog: &Catalog, settings: &ServiceSettings) -> Vec<SourceName> {
-    if settings.sources.is_empty() { catalog.sources().cloned().collect() } else { settings.sources.clone() }
+    if settings.sources.is_empty() {
+        catalog.sources().cloned().collect()
+    } else {
+        settings.sources.clone()
+    }
 }
 
 fn used(listings: &[(SourceName, Presence<Option<&Listing>>)], merge: Merge) -> BTreeSet<SourceName> {
@@ -106,7 +120,10 @@ fn used(listings: &[(SourceName, Presence<Option<&Listing>>)], merge: Merge) -> 
         .collect();
     let live = |(_, listing): &&(&SourceName, &Listing)| listing.gone_since.is_none();
     let usable = |(_, listing): &&(&SourceName, &Listing)| {
-        listing.endpoints.values().any(|listed| health(&listed.endpoint).0.is_usable())
+        listing
+            .endpoints
+            .values()
+            .any(|listed| health(&listed.endpoint).0.is_usable())
     };
     // A service that is gone from one source must not hide it in the next.
     let first = listing.iter().find(live).or_else(|| listing.first());
@@ -148,7 +165,11 @@ fn health(endpoint: &Endpoint) -> (Health, String) {
     if endpoint.weight.is_zero() && endpoint.health.is_usable() {
         return (Health::Draining, "weight 0 means drain".to_owned());
     }
-    let reason = if said.is_empty() { format!("the source says {}", endpoint.health) } else { said.to_owned() };
+    let reason = if said.is_empty() {
+        format!("the source says {}", endpoint.health)
+    } else {
+        said.to_owned()
+    };
     (endpoint.health, reason)
 }
 
@@ -156,14 +177,23 @@ fn health(endpoint: &Endpoint) -> (Health, String) {
 fn drop_duplicates(decisions: &mut [Decision]) {
     let mut best: BTreeMap<Address, usize> = BTreeMap::new();
     for index in 0..decisions.len() {
-        let Some(decision) = decisions.get(index).filter(|decision| decision.published) else { continue };
+        let Some(decision) = decisions.get(index).filter(|decision| decision.published) else {
+            continue;
+        };
         let address = decision.endpoint.address;
         let healthier = match best.get(&address).and_then(|held| decisions.get(*held)) {
             Some(held) => decision.health.is_usable() && !held.health.is_usable(),
             None => true,
         };
-        let loser = if healthier { best.insert(address, index) } else { Some(index) };
-        let winner = best.get(&address).and_then(|winner| decisions.get(*winner)).map(|winner| winner.source.clone());
+        let loser = if healthier {
+            best.insert(address, index)
+        } else {
+            Some(index)
+        };
+        let winner = best
+            .get(&address)
+            .and_then(|winner| decisions.get(*winner))
+            .map(|winner| winner.source.clone());
         if let (Some(loser), Some(winner)) = (loser.and_then(|loser| decisions.get_mut(loser)), winner) {
             loser.published = false;
             loser.reason = format!("not published: {address} is taken from source {winner}");
@@ -172,7 +202,10 @@ fn drop_duplicates(decisions: &mut [Decision]) {
 }
 
 fn weigh(decisions: &mut [Decision]) {
-    let weights = decisions.iter().filter(|decision| decision.published).map(|decision| decision.endpoint.weight);
+    let weights = decisions
+        .iter()
+        .filter(|decision| decision.published)
+        .map(|decision| decision.endpoint.weight);
     let scale = WeightScale::of(weights);
     for decision in decisions {
         decision.weight = scale.apply(decision.endpoint.weight);

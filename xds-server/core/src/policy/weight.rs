@@ -29,18 +29,32 @@ impl WeightScale {
         }
         let factor = if fractional { FRACTION } else { 1.0 };
         let most = f64::from(MAX_WEIGHT);
-        Self { factor: if heaviest * factor > most { most / heaviest } else { factor } }
+        Self {
+            factor: if heaviest * factor > most {
+                most / heaviest
+            } else {
+                factor
+            },
+        }
     }
 
     /// From 1 to [`MAX_WEIGHT`]; the least weight is never nothing, since that would be a removal.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value was clamped to 1..=65535")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the value was clamped to 1..=65535"
+    )]
     pub fn apply(self, weight: Weight) -> u32 {
         (weight.get() * self.factor).round().clamp(1.0, f64::from(MAX_WEIGHT)) as u32
     }
 
     /// Why a published weight is not the registry's number, if it is not.
     pub fn reason(self, raw: Weight) -> String {
-        if self.factor == 1.0 { String::new() } else { format!("{raw} scaled by {}", self.factor) }
+        if self.factor == 1.0 {
+            String::new()
+        } else {
+            format!("{raw} scaled by {}", self.factor)
+        }
     }
 }
 
@@ -52,7 +66,10 @@ mod tests {
     fn check(raw: &[f64], published: &[u32]) {
         let weights: Vec<Weight> = raw.iter().map(|raw| Weight::new(*raw).unwrap()).collect();
         let scale = WeightScale::of(weights.iter().copied());
-        assert_eq!(weights.iter().map(|weight| scale.apply(*weight)).collect::<Vec<_>>(), published);
+        assert_eq!(
+            weights.iter().map(|weight| scale.apply(*weight)).collect::<Vec<_>>(),
+            published
+        );
     }
 
     #[test]

@@ -43,10 +43,12 @@ struct View<'a> {
 
 impl View<'_> {
     fn decisions(&self) -> impl Iterator<Item = &Decision> {
-        self.resolution.published().filter(|decision| match (&self.scheme, &decision.endpoint.scheme) {
-            (None, _) | (_, None) => true,
-            (Some(wanted), Some(scheme)) => wanted == scheme,
-        })
+        self.resolution
+            .published()
+            .filter(|decision| match (&self.scheme, &decision.endpoint.scheme) {
+                (None, _) | (_, None) => true,
+                (Some(wanted), Some(scheme)) => wanted == scheme,
+            })
     }
 }
 
@@ -66,7 +68,12 @@ impl Builder {
         }
         let views = views(resolution, settings);
         let names: Vec<&ClusterName> = views.iter().map(|view| &view.name).collect();
-        let held: Vec<&ClusterName> = self.clusters_by_service.get(&resolution.service).into_iter().flatten().collect();
+        let held: Vec<&ClusterName> = self
+            .clusters_by_service
+            .get(&resolution.service)
+            .into_iter()
+            .flatten()
+            .collect();
         if names != held {
             return Some(Urgency::Now);
         }
@@ -94,7 +101,9 @@ impl Builder {
         let names: Vec<ClusterName> = views.iter().map(|view| view.name.clone()).collect();
         let former = match names.is_empty() {
             true => self.clusters_by_service.remove(&resolution.service),
-            false => self.clusters_by_service.insert(resolution.service.clone(), names.clone()),
+            false => self
+                .clusters_by_service
+                .insert(resolution.service.clone(), names.clone()),
         };
         for name in former.into_iter().flatten().filter(|name| !names.contains(name)) {
             self.remove(&name, changes);
@@ -106,10 +115,10 @@ impl Builder {
 
     fn put_view(&mut self, view: &View<'_>, spec: ClusterSpec, changes: &mut Changes) {
         let name = view.name.to_shared();
-        let published = self
-            .clusters
-            .entry(view.name.clone())
-            .or_insert_with(|| Published { spec, endpoints: Endpoints::default() });
+        let published = self.clusters.entry(view.name.clone()).or_insert_with(|| Published {
+            spec,
+            endpoints: Endpoints::default(),
+        });
         published.spec = spec;
         let body = cluster::encode(&view.name, spec);
         let cluster = Resource::new(ResourceType::Cluster, name.clone(), body, None);
@@ -155,7 +164,9 @@ impl Builder {
 
 /// Replaces a resource unless it is the same, and says whether it did.
 fn set(table: &mut super::Table, resource: Resource) -> bool {
-    let same = table.get(&resource.name).is_some_and(|held| held.version == resource.version);
+    let same = table
+        .get(&resource.name)
+        .is_some_and(|held| held.version == resource.version);
     if !same {
         table.insert_mut(resource.name.clone(), Arc::new(resource));
     }
@@ -170,10 +181,18 @@ fn views<'a>(resolution: &'a Resolution, settings: &ServiceSettings) -> Vec<View
     let schemes = resolution.schemes();
     let own = preferred(&schemes, settings.protocol);
     let view = |scheme: Option<Arc<str>>, suffix: Option<&str>| {
-        ClusterName::derive(&resolution.service, suffix).map(|name| View { name, scheme, resolution })
+        ClusterName::derive(&resolution.service, suffix).map(|name| View {
+            name,
+            scheme,
+            resolution,
+        })
     };
     let mut views: Vec<View<'a>> = view(own, None).into_iter().collect();
-    views.extend(schemes.iter().filter_map(|scheme| view(Some(scheme.clone()), Some(scheme))));
+    views.extend(
+        schemes
+            .iter()
+            .filter_map(|scheme| view(Some(scheme.clone()), Some(scheme))),
+    );
     views
 }
 
@@ -184,7 +203,11 @@ fn preferred(schemes: &BTreeSet<Arc<str>>, protocol: Protocol) -> Option<Arc<str
         Protocol::Grpc => &["grpc", "grpcs"],
         Protocol::Tcp => &["tcp"],
     };
-    wanted.iter().find_map(|wanted| schemes.get(*wanted)).or_else(|| schemes.first()).cloned()
+    wanted
+        .iter()
+        .find_map(|wanted| schemes.get(*wanted))
+        .or_else(|| schemes.first())
+        .cloned()
 }
 
 #[cfg(test)]

@@ -14,8 +14,7 @@ use crate::model::{MAX_NAME_BYTES, ServiceName};
 use crate::policy::{Protocol, ServiceSettings};
 
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-const HTTP_PROTOCOL_OPTIONS_URL: &str =
-    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const HTTP_PROTOCOL_OPTIONS_URL: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The name of a cluster: the service's own, with everything but `A-Z a-z 0-9 . _ : / | @ -` escaped as `%XX`.
 ///
@@ -71,13 +70,19 @@ pub struct ClusterSpec {
 
 impl From<&ServiceSettings> for ClusterSpec {
     fn from(settings: &ServiceSettings) -> Self {
-        Self { protocol: settings.protocol, connect_timeout: settings.connect_timeout }
+        Self {
+            protocol: settings.protocol,
+            connect_timeout: settings.connect_timeout,
+        }
     }
 }
 
 /// The encoded `Cluster`: endpoints by EDS over the same stream, which is what makes the order of changes hold.
 pub(super) fn encode(name: &ClusterName, spec: ClusterSpec) -> Bytes {
-    let ads = pb::ConfigSource { ads: Some(pb::Empty {}), resource_api_version: pb::API_VERSION_V3 };
+    let ads = pb::ConfigSource {
+        ads: Some(pb::Empty {}),
+        resource_api_version: pb::API_VERSION_V3,
+    };
     let cluster = pb::Cluster {
         name: name.as_str().to_owned(),
         r#type: pb::DISCOVERY_TYPE_EDS,
@@ -92,9 +97,16 @@ pub(super) fn encode(name: &ClusterName, spec: ClusterSpec) -> Bytes {
 }
 
 fn http2() -> pb::Any {
-    let http2 = pb::ExplicitHttpConfig { http2_protocol_options: Some(pb::Empty {}) };
-    let options = pb::HttpProtocolOptions { explicit_http_config: Some(http2) };
-    pb::Any { type_url: HTTP_PROTOCOL_OPTIONS_URL.to_owned(), value: options.encode_to_vec().into() }
+    let http2 = pb::ExplicitHttpConfig {
+        http2_protocol_options: Some(pb::Empty {}),
+    };
+    let options = pb::HttpProtocolOptions {
+        explicit_http_config: Some(http2),
+    };
+    pb::Any {
+        type_url: HTTP_PROTOCOL_OPTIONS_URL.to_owned(),
+        value: options.encode_to_vec().into(),
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +122,11 @@ mod tests {
     #[test]
     fn a_cluster_has_the_name_of_its_service_and_hostile_characters_are_escaped() {
         check("orders", None, Some("orders"));
-        check("providers:com.acme.Orders:1.0:g", None, Some("providers:com.acme.Orders:1.0:g"));
+        check(
+            "providers:com.acme.Orders:1.0:g",
+            None,
+            Some("providers:com.acme.Orders:1.0:g"),
+        );
         check("orders", Some("grpc"), Some("orders@grpc"));
         check("a b%", None, Some("a%20b%25"));
         check("été", None, Some("%C3%A9t%C3%A9"));

@@ -3,19 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use leadsman_proto::endpoint_metadata;
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{ClusterName, pb};
 use crate::model::{Address, Health, Locality};
 use crate::policy::Decision;
-
-/// Where the filter finds what we say about an endpoint: `metadata.filter_metadata["leadsman"]`.
-pub const METADATA_NAMESPACE: &str = "leadsman";
-/// Changes exactly when something about this endpoint changes: 8 hex digits.
-pub const METADATA_REVISION: &str = "rev";
-/// The source that the endpoint was taken from.
-pub const METADATA_SOURCE: &str = "src";
 
 /// The encoded endpoints of one cluster, kept from one publication to the next.
 #[derive(Debug, Default)]
@@ -52,27 +46,34 @@ impl Endpoints {
         let mut difference = Difference::None;
         for decision in decisions {
             count += 1;
-            let Some(held) = self.encoded.get(&key(decision)) else { return Difference::More };
+            let Some(held) = self.encoded.get(&key(decision)) else {
+                return Difference::More;
+            };
             let spec = Spec::of(decision);
             if held.spec == spec {
                 continue;
             }
-            if held.spec == (Spec { weight: held.spec.weight, ..spec }) {
+            if held.spec
+                == (Spec {
+                    weight: held.spec.weight,
+                    ..spec
+                })
+            {
                 difference = Difference::Weights;
             } else {
                 return Difference::More;
             }
         }
-        if count == self.encoded.len() { difference } else { Difference::More }
+        if count == self.encoded.len() {
+            difference
+        } else {
+            Difference::More
+        }
     }
 
     /// The encoded `ClusterLoadAssignment`, with localities and endpoints in their order. No endpoint is an empty
     /// assignment: that, and not a removal, is what clears the hosts of a cluster.
-    pub(super) fn encode<'a>(
-        &mut self,
-        name: &ClusterName,
-        decisions: impl Iterator<Item = &'a Decision>,
-    ) -> Bytes {
+    pub(super) fn encode<'a>(&mut self, name: &ClusterName, decisions: impl Iterator<Item = &'a Decision>) -> Bytes {
         let mut held = std::mem::take(&mut self.encoded);
         for decision in decisions {
             let key = key(decision);
@@ -90,14 +91,20 @@ impl Endpoints {
         let mut last: Option<&Locality> = None;
         for ((locality, _), encoded) in &self.encoded {
             if last != Some(locality) {
-                localities.push(pb::LocalityLbEndpoints { locality: Some(to_pb(locality)), lb_endpoints: Vec::new() });
+                localities.push(pb::LocalityLbEndpoints {
+                    locality: Some(to_pb(locality)),
+                    lb_endpoints: Vec::new(),
+                });
                 last = Some(locality);
             }
             if let Some(group) = localities.last_mut() {
                 group.lb_endpoints.push(encoded.bytes.clone());
             }
         }
-        let assignment = pb::ClusterLoadAssignment { cluster_name: name.as_str().to_owned(), endpoints: localities };
+        let assignment = pb::ClusterLoadAssignment {
+            cluster_name: name.as_str().to_owned(),
+            endpoints: localities,
+        };
         assignment.encode_to_vec().into()
     }
 }
@@ -113,14 +120,27 @@ fn to_pb(locality: &Locality) -> pb::Locality {
 
 impl Spec {
     fn of(decision: &Decision) -> Self {
-        let Decision { source, health, weight, .. } = decision;
-        Self { source: source.to_string(), health: *health, weight: *weight }
+        let Decision {
+            source, health, weight, ..
+        } = decision;
+        Self {
+            source: source.to_string(),
+            health: *health,
+            weight: *weight,
+        }
     }
 
     fn encode(&self, locality: &Locality, address: Address) -> Bytes {
-        let socket = pb::SocketAddress { address: address.ip().to_string(), port_value: address.port().into() };
+        let socket = pb::SocketAddress {
+            address: address.ip().to_string(),
+            port_value: address.port().into(),
+        };
         let mut endpoint = pb::LbEndpoint {
-            endpoint: Some(pb::Endpoint { address: Some(pb::Address { socket_address: Some(socket) }) }),
+            endpoint: Some(pb::Endpoint {
+                address: Some(pb::Address {
+                    socket_address: Some(socket),
+                }),
+            }),
             health_status: health_status(self.health),
             metadata: None,
             load_balancing_weight: Some(pb::UInt32Value { value: self.weight }),
@@ -134,12 +154,16 @@ impl Spec {
 }
 
 fn stamp(revision: &str, source: &str) -> pb::Metadata {
-    let value = |text: &str| pb::Value { string_value: Some(text.to_owned()) };
+    let value = |text: &str| pb::Value {
+        string_value: Some(text.to_owned()),
+    };
     let fields = BTreeMap::from([
-        (METADATA_REVISION.to_owned(), value(revision)),
-        (METADATA_SOURCE.to_owned(), value(source)),
+        (endpoint_metadata::REVISION.to_owned(), value(revision)),
+        (endpoint_metadata::SOURCE.to_owned(), value(source)),
     ]);
-    pb::Metadata { filter_metadata: BTreeMap::from([(METADATA_NAMESPACE.to_owned(), pb::Struct { fields })]) }
+    pb::Metadata {
+        filter_metadata: BTreeMap::from([(endpoint_metadata::NAMESPACE.to_owned(), pb::Struct { fields })]),
+    }
 }
 
 fn health_status(health: Health) -> i32 {

@@ -89,9 +89,20 @@ pub struct Resource {
 impl Resource {
     pub(super) fn new(kind: ResourceType, name: Arc<str>, body: Bytes, parent: Option<Version>) -> Self {
         let version = Version::of(&body, parent);
-        let any = pb::Any { type_url: kind.type_url().to_owned(), value: body };
-        let resource = pb::Resource { version: version.to_string(), resource: Some(any), name: name.to_string() };
-        let field = pb::ResourceField { resource: Some(resource) }.encode_to_vec().into();
+        let any = pb::Any {
+            type_url: kind.type_url().to_owned(),
+            value: body,
+        };
+        let resource = pb::Resource {
+            version: version.to_string(),
+            resource: Some(any),
+            name: name.to_string(),
+        };
+        let field = pb::ResourceField {
+            resource: Some(resource),
+        }
+        .encode_to_vec()
+        .into();
         Self { name, version, field }
     }
 }

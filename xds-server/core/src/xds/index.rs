@@ -93,7 +93,10 @@ mod tests {
         index.update(1, &[Interest::Everything(ResourceType::Cluster)]);
         index.update(2, &[Interest::Subscribe(ResourceType::Endpoint, a.clone())]);
         index.update(3, &[Interest::Subscribe(ResourceType::Endpoint, b.clone())]);
-        let changes = Changes { clusters: [a.clone()].into(), endpoints: [a.clone()].into() };
+        let changes = Changes {
+            clusters: [a.clone()].into(),
+            endpoints: [a.clone()].into(),
+        };
         let expected = BTreeMap::from([
             (1, vec![(ResourceType::Cluster, a.clone())]),
             (2, vec![(ResourceType::Endpoint, a.clone())]),
@@ -102,6 +105,10 @@ mod tests {
         index.update(1, &[Interest::NotEverything(ResourceType::Cluster)]);
         index.update(2, &[Interest::Unsubscribe(ResourceType::Endpoint, a)]);
         assert_eq!(index.affected(&changes), BTreeMap::new());
-        assert_eq!(index.endpoints.names.len(), 1, "a name that nobody wants takes no memory");
+        assert_eq!(
+            index.endpoints.names.len(),
+            1,
+            "a name that nobody wants takes no memory"
+        );
     }
 }

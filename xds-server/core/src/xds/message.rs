@@ -73,7 +73,9 @@ impl Response {
             type_url: self.type_url.to_string(),
             nonce: self.nonce.clone(),
             removed_resources: self.removed.iter().map(ToString::to_string).collect(),
-            control_plane: Some(pb::ControlPlane { identifier: control_plane.to_owned() }),
+            control_plane: Some(pb::ControlPlane {
+                identifier: control_plane.to_owned(),
+            }),
         };
         let resources: usize = self.resources.iter().map(|resource| resource.field.len()).sum();
         let mut bytes = BytesMut::with_capacity(frame.encoded_len() + resources);

@@ -27,7 +27,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { names: 50_000, in_flight: 64, endpoint_bytes: 64 << 10, cluster_bytes: 4 << 20 }
+        Self {
+            names: 50_000,
+            in_flight: 64,
+            endpoint_bytes: 64 << 10,
+            cluster_bytes: 4 << 20,
+        }
     }
 }
 
@@ -85,7 +90,9 @@ impl DeltaStream {
         if subscribed > self.limits.names {
             return Err(ProtocolError::TooManyNames(self.limits.names));
         }
-        let Self { clusters, endpoints, .. } = self;
+        let Self {
+            clusters, endpoints, ..
+        } = self;
         match ResourceType::from_type_url(&request.type_url) {
             Some(ResourceType::Cluster) => Ok(clusters.handle(&request, &|_| false)),
             // Envoy forgets the endpoints of a cluster that it gets anew, and still claims to hold them.
@@ -104,7 +111,11 @@ impl DeltaStream {
             return;
         }
         self.unknown_types.insert(type_url.clone());
-        let names: Vec<Arc<str>> = request.subscribe.into_iter().filter(|name| name.as_ref() != "*").collect();
+        let names: Vec<Arc<str>> = request
+            .subscribe
+            .into_iter()
+            .filter(|name| name.as_ref() != "*")
+            .collect();
         // A first request is answered even without names: Envoy starts when it has an answer, not when it has resources.
         if !names.is_empty() || !known {
             self.unknown.push_back((type_url, names));
@@ -127,16 +138,29 @@ impl DeltaStream {
     pub fn next_response(&mut self, snapshot: &Snapshot, now: Duration) -> Option<Response> {
         if let Some((type_url, removed)) = self.unknown.pop_front() {
             let nonce = self.take_nonce().to_string();
-            return Some(Response { type_url, nonce, resources: Vec::new(), removed, system_version: snapshot.serial() });
+            return Some(Response {
+                type_url,
+                nonce,
+                resources: Vec::new(),
+                removed,
+                system_version: snapshot.serial(),
+            });
         }
         if !snapshot.is_answering() {
             return None;
         }
-        ResourceType::ALL.into_iter().find_map(|kind| self.next_of(kind, snapshot, now))
+        ResourceType::ALL
+            .into_iter()
+            .find_map(|kind| self.next_of(kind, snapshot, now))
     }
 
     fn next_of(&mut self, kind: ResourceType, snapshot: &Snapshot, now: Duration) -> Option<Response> {
-        let Limits { in_flight, endpoint_bytes, cluster_bytes, .. } = self.limits;
+        let Limits {
+            in_flight,
+            endpoint_bytes,
+            cluster_bytes,
+            ..
+        } = self.limits;
         let bytes = match kind {
             ResourceType::Cluster => cluster_bytes,
             ResourceType::Endpoint => endpoint_bytes,

@@ -44,9 +44,15 @@ pub enum ResourceState {
     NotSubscribed,
     /// Subscribed to, and not sent yet.
     NotSent,
-    Sent { version: Version },
-    Acked { version: Version },
-    Rejected { version: Version },
+    Sent {
+        version: Version,
+    },
+    Acked {
+        version: Version,
+    },
+    Rejected {
+        version: Version,
+    },
 }
 
 /// Where a type stands with a client.
@@ -152,7 +158,14 @@ impl Subscription {
                 Some(_) | None => Holds::Unknown,
             };
             let acked = version.filter(|_| matches!(holds, Holds::This(_)));
-            self.held.insert(name.clone(), Held { holds, acked, ..Held::default() });
+            self.held.insert(
+                name.clone(),
+                Held {
+                    holds,
+                    acked,
+                    ..Held::default()
+                },
+            );
         }
     }
 
@@ -173,7 +186,10 @@ impl Subscription {
         let held = self.held.entry(name.clone()).or_default();
         // Asking again means "I may have forgotten it"; on reconnect, the versions that came along say otherwise.
         if !first || held.holds == Holds::Nothing {
-            *held = Held { holds: if first { Holds::Nothing } else { Holds::Unknown }, ..Held::default() };
+            *held = Held {
+                holds: if first { Holds::Nothing } else { Holds::Unknown },
+                ..Held::default()
+            };
         }
         held.told_missing = false;
         self.dirty.insert(name.clone());
@@ -195,7 +211,13 @@ impl Subscription {
         }
         if self.wildcard {
             // The client dropped it, but still wants everything: tell it where it stands.
-            self.held.insert(name.clone(), Held { holds: Holds::Unknown, ..Held::default() });
+            self.held.insert(
+                name.clone(),
+                Held {
+                    holds: Holds::Unknown,
+                    ..Held::default()
+                },
+            );
             self.dirty.insert(name.clone());
         } else {
             self.held.remove(name);
@@ -206,9 +228,13 @@ impl Subscription {
     /// An ACK or a NACK. One that answers nothing we are waiting for is ignored, and costs nothing.
     fn answer(&mut self, nonce: &str, error: Option<&str>) {
         let Ok(nonce) = nonce.parse::<u64>() else { return };
-        let Some(position) = self.in_flight.iter().position(|response| response.nonce == nonce) else { return };
+        let Some(position) = self.in_flight.iter().position(|response| response.nonce == nonce) else {
+            return;
+        };
         // Answers come in order, so what was sent before and not answered never will be.
-        let Some(response) = self.in_flight.drain(..=position).next_back() else { return };
+        let Some(response) = self.in_flight.drain(..=position).next_back() else {
+            return;
+        };
         match error {
             None => self.ack(response),
             Some(error) => self.nack(response, error),
@@ -227,7 +253,10 @@ impl Subscription {
     /// refused alone is not sent again before it changes; of several, the halves are tried apart.
     fn nack(&mut self, response: InFlight, error: &str) {
         self.nacks += 1;
-        let end = (0..=MAX_NACK_BYTES.min(error.len())).rev().find(|end| error.is_char_boundary(*end)).unwrap_or(0);
+        let end = (0..=MAX_NACK_BYTES.min(error.len()))
+            .rev()
+            .find(|end| error.is_char_boundary(*end))
+            .unwrap_or(0);
         self.last_nack = error.get(..end).map(ToOwned::to_owned);
         let alone = response.sent.len() == 1;
         let mut suspects = Vec::new();
@@ -241,7 +270,8 @@ impl Subscription {
             }
         }
         let second = suspects.split_off(suspects.len() / 2);
-        self.isolated.extend([suspects, second].into_iter().filter(|half| !half.is_empty()));
+        self.isolated
+            .extend([suspects, second].into_iter().filter(|half| !half.is_empty()));
     }
 
     pub(super) fn mark(&mut self, name: &Arc<str>) {
@@ -271,7 +301,10 @@ impl Subscription {
 
     /// What takes back everything that was asked for.
     pub(super) fn interests(&self) -> impl Iterator<Item = Interest> {
-        let names = self.names.iter().map(|name| Interest::Unsubscribe(self.kind, name.clone()));
+        let names = self
+            .names
+            .iter()
+            .map(|name| Interest::Unsubscribe(self.kind, name.clone()));
         names.chain(self.wildcard.then_some(Interest::NotEverything(self.kind)))
     }
 
@@ -297,7 +330,8 @@ impl Subscription {
             }
         }
         if std::mem::take(&mut self.scan) {
-            self.dirty.extend(snapshot.all(self.kind).map(|resource| resource.name.clone()));
+            self.dirty
+                .extend(snapshot.all(self.kind).map(|resource| resource.name.clone()));
             self.dirty.extend(self.held.keys().cloned());
         }
         let mut batch = Batch::default();
@@ -343,16 +377,26 @@ impl Subscription {
             batch.removed.push(name.clone());
         }
         if explicit {
-            *held = Held { told_missing: true, ..Held::default() };
+            *held = Held {
+                told_missing: true,
+                ..Held::default()
+            };
         } else {
             self.held.remove(name);
         }
     }
 
     pub(super) fn sent(&mut self, nonce: u64, batch: &Batch, now: Duration) {
-        let resources = batch.resources.iter().map(|resource| (resource.name.clone(), Some(resource.version)));
+        let resources = batch
+            .resources
+            .iter()
+            .map(|resource| (resource.name.clone(), Some(resource.version)));
         let removed = batch.removed.iter().map(|name| (name.clone(), None));
-        self.in_flight.push_back(InFlight { nonce, sent: resources.chain(removed).collect(), since: now });
+        self.in_flight.push_back(InFlight {
+            nonce,
+            sent: resources.chain(removed).collect(),
+            since: now,
+        });
     }
 
     pub(super) fn state(&self, name: &str) -> ResourceState {
@@ -360,19 +404,32 @@ impl Subscription {
             return ResourceState::NotSubscribed;
         }
         match self.held.get(name) {
-            Some(Held { holds: Holds::This(version), acked, .. }) if *acked == Some(*version) => {
-                ResourceState::Acked { version: *version }
-            }
-            Some(Held { holds: Holds::This(version), .. }) => ResourceState::Sent { version: *version },
-            Some(Held { rejected: Some(version), .. }) => ResourceState::Rejected { version: *version },
+            Some(Held {
+                holds: Holds::This(version),
+                acked,
+                ..
+            }) if *acked == Some(*version) => ResourceState::Acked { version: *version },
+            Some(Held {
+                holds: Holds::This(version),
+                ..
+            }) => ResourceState::Sent { version: *version },
+            Some(Held {
+                rejected: Some(version),
+                ..
+            }) => ResourceState::Rejected { version: *version },
             Some(_) | None => ResourceState::NotSent,
         }
     }
 
     pub(super) fn report(&self, now: Duration) -> TypeReport {
         let sent = self.held.values().filter(|held| matches!(held.holds, Holds::This(_)));
-        let acked = sent.clone().filter(|held| matches!(held.holds, Holds::This(version) if held.acked == Some(version)));
-        let rejected = self.held.iter().filter_map(|(name, held)| Some((name.clone(), held.rejected?)));
+        let acked = sent
+            .clone()
+            .filter(|held| matches!(held.holds, Holds::This(version) if held.acked == Some(version)));
+        let rejected = self
+            .held
+            .iter()
+            .filter_map(|(name, held)| Some((name.clone(), held.rejected?)));
         TypeReport {
             type_url: self.kind.type_url(),
             wildcard: self.wildcard,
@@ -382,7 +439,10 @@ impl Subscription {
             rejected: rejected.collect(),
             last_nack: self.last_nack.clone(),
             nacks: self.nacks,
-            oldest_unacked: self.in_flight.front().map(|response| now.saturating_sub(response.since)),
+            oldest_unacked: self
+                .in_flight
+                .front()
+                .map(|response| now.saturating_sub(response.since)),
         }
     }
 }

@@ -27,13 +27,20 @@ fn endpoint(port: i64) -> Endpoint {
 }
 
 fn rejected(text: &str, ports: &[i64], bad: i64) -> Service {
-    let rejection =
-        Rejection { provenance: Provenance::new(&bad.to_string(), "test", b"?", 2), reason: "broken".to_owned() };
-    Service { rejections: vec![rejection], ..service(text, ports) }
+    let rejection = Rejection {
+        provenance: Provenance::new(&bad.to_string(), "test", b"?", 2),
+        reason: "broken".to_owned(),
+    };
+    Service {
+        rejections: vec![rejection],
+        ..service(text, ports)
+    }
 }
 
 fn epoch() -> Evidence {
-    Evidence::NewEpoch { why: "another cluster id".to_owned() }
+    Evidence::NewEpoch {
+        why: "another cluster id".to_owned(),
+    }
 }
 
 fn ports(catalog: &Catalog, text: &str) -> Presence<Option<Vec<u16>>> {
@@ -68,8 +75,12 @@ fn a_source_that_has_not_answered_says_nothing() {
 #[test]
 fn a_resync_adds_changes_and_removes_and_reports_only_what_changed() {
     let mut catalog = synced(vec![service("a", &[1]), service("b", &[2]), service("c", &[3])]);
-    let changed =
-        catalog.resync(&source(), vec![service("a", &[1]), service("b", &[2, 4])], &Evidence::Complete, NOW);
+    let changed = catalog.resync(
+        &source(),
+        vec![service("a", &[1]), service("b", &[2, 4])],
+        &Evidence::Complete,
+        NOW,
+    );
     assert_eq!(changed, changes(&["b", "c"]));
     assert_eq!(ports(&catalog, "b"), known(&[2, 4]));
     assert_eq!(ports(&catalog, "c"), known(&[]));
@@ -111,9 +122,16 @@ fn a_record_that_becomes_unreadable_keeps_its_last_good_reading() {
     let mut catalog = synced(vec![service("a", &[1, 2])]);
     assert_eq!(catalog.apply(&source(), rejected("a", &[1], 2)), ChangeSet::new());
     assert_eq!(ports(&catalog, "a"), known(&[1, 2]));
-    let Presence::Known(Some(listing)) = catalog.listing(&source(), &name("a")) else { panic!("known") };
+    let Presence::Known(Some(listing)) = catalog.listing(&source(), &name("a")) else {
+        panic!("known")
+    };
     let kept = listing.endpoints.values().nth(1).unwrap().kept.clone();
-    assert_eq!(kept, Some(Kept::Undecodable { reason: "broken".to_owned() }));
+    assert_eq!(
+        kept,
+        Some(Kept::Undecodable {
+            reason: "broken".to_owned()
+        })
+    );
     assert_eq!(catalog.apply(&source(), service("a", &[1])), changes(&["a"]));
     assert_eq!(ports(&catalog, "a"), known(&[1]));
 }
@@ -131,7 +149,11 @@ fn a_registry_that_comes_back_empty_removes_nothing() {
     assert_eq!(catalog.resync(&source(), vec![], &epoch(), NOW), ChangeSet::new());
     assert_eq!(ports(&catalog, "a"), known(&[1, 2]));
     assert_eq!(catalog.held(&source()), 2);
-    assert_eq!(catalog.next_deadline(), None, "an empty registry is never believed by the clock alone");
+    assert_eq!(
+        catalog.next_deadline(),
+        None,
+        "an empty registry is never believed by the clock alone"
+    );
     assert_eq!(catalog.expire(NOW + Catalog::HOLD * 2), ChangeSet::new());
 }
 
@@ -141,7 +163,10 @@ fn after_a_new_epoch_instances_that_register_again_are_free_and_the_rest_goes_wi
     catalog.resync(&source(), vec![], &epoch(), NOW);
     assert_eq!(catalog.apply(&source(), service("a", &[1])), ChangeSet::new());
     assert_eq!(catalog.held(&source()), 1);
-    assert_eq!(catalog.resync(&source(), vec![service("a", &[1])], &Evidence::Complete, NOW), ChangeSet::new());
+    assert_eq!(
+        catalog.resync(&source(), vec![service("a", &[1])], &Evidence::Complete, NOW),
+        ChangeSet::new()
+    );
     assert_eq!(catalog.next_deadline(), Some(NOW + Catalog::HOLD));
     assert_eq!(catalog.expire(NOW + Catalog::HOLD), changes(&["a"]));
     assert_eq!(ports(&catalog, "a"), known(&[1]));
@@ -159,11 +184,35 @@ fn an_operator_releases_what_is_held() {
 
 #[test]
 fn one_address_in_two_records_is_taken_from_the_healthier() {
-    let sick = Endpoint { health: Health::Unhealthy, ..endpoint(1) };
+    let sick = Endpoint {
+        health: Health::Unhealthy,
+        ..endpoint(1)
+    };
     for order in [[sick.clone(), endpoint(1)], [endpoint(1), sick.clone()]] {
         let catalog = synced(vec![Service::new(name("a"), order.to_vec())]);
-        let Presence::Known(Some(listing)) = catalog.listing(&source(), &name("a")) else { panic!("known") };
-        let healths: Vec<Health> = listing.endpoints.values().map(|listed| listed.endpoint.health).collect();
+        let Presence::Known(Some(listing)) = catalog.listing(&source(), &name("a")) else {
+            panic!("known")
+        };
+        let healths: Vec<Health> = listing
+            .endpoints
+            .values()
+            .map(|listed| listed.endpoint.health)
+            .collect();
         assert_eq!(healths, [Health::Unknown]);
     }
+}
+
+#[test]
+fn a_source_that_was_read_in_part_proves_nothing_missing_until_it_is_mended() {
+    let mut catalog = Catalog::new([source()]);
+    let partial = Evidence::Partial {
+        why: "orders.yaml:3:1".to_owned(),
+    };
+    catalog.resync(&source(), vec![service("a", &[1])], &partial, NOW);
+    assert!(catalog.is_synced() && !catalog.is_complete());
+    assert_eq!(ports(&catalog, "a"), known(&[1]));
+    assert_eq!(ports(&catalog, "orders"), Presence::Unknown);
+    catalog.mend(&source());
+    assert!(catalog.is_complete());
+    assert_eq!(ports(&catalog, "orders"), Presence::Known(None));
 }

@@ -18,7 +18,11 @@ fn orders() -> ServiceName {
 fn endpoint(port: i64, weight: f64, health: Health) -> Endpoint {
     let address = Address::new("10.0.0.1", port).unwrap();
     let weight = Weight::new(weight).unwrap();
-    Endpoint { weight, health, ..Endpoint::new(address, Provenance::default()) }
+    Endpoint {
+        weight,
+        health,
+        ..Endpoint::new(address, Provenance::default())
+    }
 }
 
 fn up(port: i64) -> Endpoint {
@@ -37,10 +41,19 @@ fn catalog(sources: &[(&str, Option<Vec<Endpoint>>)]) -> Catalog {
 }
 
 fn published(catalog: &Catalog, merge: Merge) -> Vec<String> {
-    let settings = ServiceSettings { merge, ..ServiceSettings::default() };
+    let settings = ServiceSettings {
+        merge,
+        ..ServiceSettings::default()
+    };
     let resolution = resolve(catalog, &orders(), &settings);
     let shown = |decision: &Decision| {
-        let Decision { source, endpoint, health, weight, .. } = decision;
+        let Decision {
+            source,
+            endpoint,
+            health,
+            weight,
+            ..
+        } = decision;
         format!("{source} {} {health} {weight}", endpoint.address.port())
     };
     resolution.published().map(shown).collect()
@@ -71,15 +84,31 @@ fn fallback_takes_the_first_source_with_a_usable_endpoint() {
 #[test]
 fn union_takes_everything_and_a_shared_address_from_the_healthiest_then_from_the_first() {
     let first = vec![endpoint(1, 5.0, Health::Unhealthy), endpoint(2, 5.0, Health::Healthy)];
-    let second = vec![endpoint(1, 7.0, Health::Healthy), endpoint(2, 7.0, Health::Healthy), up(3)];
+    let second = vec![
+        endpoint(1, 7.0, Health::Healthy),
+        endpoint(2, 7.0, Health::Healthy),
+        up(3),
+    ];
     let catalog = catalog(&[("a", Some(first)), ("b", Some(second))]);
-    assert_eq!(published(&catalog, Merge::Union), ["a 2 healthy 5", "b 1 healthy 7", "b 3 healthy 1"]);
+    assert_eq!(
+        published(&catalog, Merge::Union),
+        ["a 2 healthy 5", "b 1 healthy 7", "b 3 healthy 1"]
+    );
 }
 
 #[test]
 fn weight_zero_drains_and_is_never_published_as_a_weight() {
-    let catalog = catalog(&[("a", Some(vec![endpoint(1, 0.0, Health::Healthy), endpoint(2, 3.0, Health::Healthy)]))]);
-    assert_eq!(published(&catalog, Merge::Priority), ["a 1 draining 1", "a 2 healthy 3"]);
+    let catalog = catalog(&[(
+        "a",
+        Some(vec![
+            endpoint(1, 0.0, Health::Healthy),
+            endpoint(2, 3.0, Health::Healthy),
+        ]),
+    )]);
+    assert_eq!(
+        published(&catalog, Merge::Priority),
+        ["a 1 draining 1", "a 2 healthy 3"]
+    );
 }
 
 #[test]
@@ -101,9 +130,15 @@ fn a_service_is_unknown_while_a_source_that_could_list_it_is_silent() {
 #[test]
 fn settings_choose_the_sources_and_their_order() {
     let catalog = catalog(&[("a", Some(vec![up(1)])), ("b", Some(vec![up(2)]))]);
-    let settings = ServiceSettings { sources: vec![src("b"), src("a")], ..ServiceSettings::default() };
+    let settings = ServiceSettings {
+        sources: vec![src("b"), src("a")],
+        ..ServiceSettings::default()
+    };
     let resolution = resolve(&catalog, &orders(), &settings);
-    let ports: Vec<u16> = resolution.published().map(|decision| decision.endpoint.address.port()).collect();
+    let ports: Vec<u16> = resolution
+        .published()
+        .map(|decision| decision.endpoint.address.port())
+        .collect();
     assert_eq!(ports, [2]);
     assert_eq!(resolution.decisions.len(), 2, "what is not published is explained");
 }

@@ -18,13 +18,25 @@ fn name() -> ServiceName {
 fn endpoint(port: i64, weight: f64, zone: &str) -> Endpoint {
     let address = Address::new("10.0.0.1", port).unwrap();
     let weight = Weight::new(weight).unwrap();
-    let locality = Locality { zone: zone.to_owned(), ..Locality::default() };
-    Endpoint { weight, locality, ..Endpoint::new(address, Provenance::default()) }
+    let locality = Locality {
+        zone: zone.to_owned(),
+        ..Locality::default()
+    };
+    Endpoint {
+        weight,
+        locality,
+        ..Endpoint::new(address, Provenance::default())
+    }
 }
 
 fn resolution(endpoints: Vec<Endpoint>) -> Resolution {
     let mut catalog = Catalog::new([source()]);
-    catalog.resync(&source(), vec![Service::new(name(), endpoints)], &Evidence::Complete, Duration::ZERO);
+    catalog.resync(
+        &source(),
+        vec![Service::new(name(), endpoints)],
+        &Evidence::Complete,
+        Duration::ZERO,
+    );
     resolve(&catalog, &name(), &ServiceSettings::default())
 }
 
@@ -39,7 +51,10 @@ fn put(builder: &mut Builder, resolution: &Resolution) -> String {
     let urgency = builder.urgency(resolution, &settings);
     let mut changes = Changes::default();
     builder.put(resolution, &settings, &mut changes);
-    format!("{urgency:?} clusters {:?} endpoints {:?}", changes.clusters, changes.endpoints)
+    format!(
+        "{urgency:?} clusters {:?} endpoints {:?}",
+        changes.clusters, changes.endpoints
+    )
 }
 
 #[test]
@@ -51,11 +66,20 @@ fn a_change_names_what_changed_and_how_soon_it_matters() {
     assert_eq!(same, "None clusters {} endpoints {}");
     let weight = put(&mut builder, &resolution(vec![endpoint(1, 2.0, "a")]));
     assert_eq!(weight, r#"Some(Weights) clusters {} endpoints {"orders"}"#);
-    let sick = Endpoint { health: Health::Unhealthy, ..endpoint(1, 3.0, "a") };
-    assert_eq!(put(&mut builder, &resolution(vec![sick])), r#"Some(Now) clusters {} endpoints {"orders"}"#);
+    let sick = Endpoint {
+        health: Health::Unhealthy,
+        ..endpoint(1, 3.0, "a")
+    };
+    assert_eq!(
+        put(&mut builder, &resolution(vec![sick])),
+        r#"Some(Now) clusters {} endpoints {"orders"}"#
+    );
     let emptied = put(&mut builder, &resolution(Vec::new()));
     assert_eq!(emptied, r#"Some(Now) clusters {} endpoints {"orders"}"#);
-    assert_eq!(put(&mut builder, &gone()), r#"Some(Now) clusters {"orders"} endpoints {"orders"}"#);
+    assert_eq!(
+        put(&mut builder, &gone()),
+        r#"Some(Now) clusters {"orders"} endpoints {"orders"}"#
+    );
     assert_eq!(put(&mut builder, &gone()), "None clusters {} endpoints {}");
 }
 
@@ -70,14 +94,20 @@ fn a_service_that_became_unknown_stays_as_it_was_published() {
 
 #[test]
 fn instances_with_several_protocols_make_a_cluster_each_beside_the_services_own() {
-    let with = |port, scheme: &str| Endpoint { scheme: Some(scheme.into()), ..endpoint(port, 1.0, "") };
+    let with = |port, scheme: &str| Endpoint {
+        scheme: Some(scheme.into()),
+        ..endpoint(port, 1.0, "")
+    };
     let mut builder = Builder::default();
     let both = resolution(vec![with(1, "grpc"), with(2, "http")]);
     put(&mut builder, &both);
     let names: Vec<&str> = builder.clusters_of(&name()).iter().map(ClusterName::as_str).collect();
     assert_eq!(names, ["orders", "orders@grpc", "orders@http"]);
     let changed = put(&mut builder, &resolution(vec![with(1, "grpc")]));
-    assert!(changed.contains(r#"clusters {"orders@grpc", "orders@http"}"#), "{changed}");
+    assert!(
+        changed.contains(r#"clusters {"orders@grpc", "orders@http"}"#),
+        "{changed}"
+    );
 }
 
 fn any_endpoints() -> impl Strategy<Value = Vec<Endpoint>> {

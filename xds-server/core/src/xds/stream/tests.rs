@@ -30,7 +30,13 @@ fn world(services: &[&str]) -> World {
     catalog.resync(&source(), Vec::new(), &Evidence::Complete, NOW);
     let (builder, snapshot, settings) = (Builder::default(), Snapshot::default(), ServiceSettings::default());
     let stream = DeltaStream::new(Limits::default());
-    let mut world = World { catalog, builder, snapshot, settings, stream };
+    let mut world = World {
+        catalog,
+        builder,
+        snapshot,
+        settings,
+        stream,
+    };
     world.builder.set_certainty(true, true);
     world.snapshot = world.builder.publish();
     services.iter().for_each(|name| world.weigh(name, 1));
@@ -42,9 +48,13 @@ impl World {
     fn weigh(&mut self, name: &str, weight: u32) {
         let address = Address::new("10.0.0.1", 80).unwrap();
         let weight = Weight::new(weight.into()).unwrap();
-        let endpoint = Endpoint { weight, ..Endpoint::new(address, Provenance::default()) };
+        let endpoint = Endpoint {
+            weight,
+            ..Endpoint::new(address, Provenance::default())
+        };
         let name = ServiceName::new(name).unwrap();
-        self.catalog.apply(&source(), Service::new(name.clone(), vec![endpoint]));
+        self.catalog
+            .apply(&source(), Service::new(name.clone(), vec![endpoint]));
         self.publish(&name);
     }
 
@@ -67,7 +77,10 @@ impl World {
         self.builder.put(&resolution, &self.settings, &mut changes);
         self.snapshot = self.builder.publish();
         for kind in ResourceType::ALL {
-            changes.of(kind).iter().for_each(|name| self.stream.handle_change(kind, name));
+            changes
+                .of(kind)
+                .iter()
+                .for_each(|name| self.stream.handle_change(kind, name));
         }
     }
 
@@ -97,7 +110,11 @@ impl World {
             };
             let sent = response.resources.iter().map(|resource| format!(" +{}", resource.name));
             let removed = response.removed.iter().map(|name| format!(" -{name}"));
-            said.push(format!("{} {kind}{}", response.nonce, sent.chain(removed).collect::<String>()));
+            said.push(format!(
+                "{} {kind}{}",
+                response.nonce,
+                sent.chain(removed).collect::<String>()
+            ));
         }
         said
     }
@@ -113,8 +130,15 @@ impl World {
 }
 
 fn request(kind: ResourceType) -> Request {
-    let node = Node { id: "envoy-1".to_owned(), ..Node::default() };
-    Request { node: Some(node), type_url: kind.type_url().to_owned(), ..Request::default() }
+    let node = Node {
+        id: "envoy-1".to_owned(),
+        ..Node::default()
+    };
+    Request {
+        node: Some(node),
+        type_url: kind.type_url().to_owned(),
+        ..Request::default()
+    }
 }
 
 fn names(names: &[&str]) -> Vec<Arc<str>> {
@@ -122,19 +146,31 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
 }
 
 fn subscribe(kind: ResourceType, to: &[&str]) -> Request {
-    Request { subscribe: names(to), ..request(kind) }
+    Request {
+        subscribe: names(to),
+        ..request(kind)
+    }
 }
 
 fn unsubscribe(kind: ResourceType, from: &[&str]) -> Request {
-    Request { unsubscribe: names(from), ..request(kind) }
+    Request {
+        unsubscribe: names(from),
+        ..request(kind)
+    }
 }
 
 fn ack(kind: ResourceType, nonce: &str) -> Request {
-    Request { response_nonce: nonce.to_owned(), ..request(kind) }
+    Request {
+        response_nonce: nonce.to_owned(),
+        ..request(kind)
+    }
 }
 
 fn nack(kind: ResourceType, nonce: &str) -> Request {
-    Request { error_detail: Some("refused".to_owned()), ..ack(kind, nonce) }
+    Request {
+        error_detail: Some("refused".to_owned()),
+        ..ack(kind, nonce)
+    }
 }
 
 fn nothing() -> Vec<String> {
@@ -144,7 +180,10 @@ fn nothing() -> Vec<String> {
 #[test]
 fn e02_a_first_request_without_a_node_ends_the_stream() {
     let mut world = world(&[]);
-    let request = Request { node: None, ..request(CDS) };
+    let request = Request {
+        node: None,
+        ..request(CDS)
+    };
     assert_eq!(world.stream.handle_request(request), Err(ProtocolError::NoNode));
 }
 
@@ -152,25 +191,47 @@ fn e02_a_first_request_without_a_node_ends_the_stream() {
 fn e02_later_requests_need_no_node_and_do_not_change_it() {
     let mut world = world(&["a"]);
     world.ask(request(CDS));
-    let renamed = Node { id: "other".to_owned(), ..Node::default() };
-    world.ask(Request { node: Some(renamed), ..ack(CDS, "1") });
-    world.ask(Request { node: None, ..subscribe(EDS, &["a"]) });
+    let renamed = Node {
+        id: "other".to_owned(),
+        ..Node::default()
+    };
+    world.ask(Request {
+        node: Some(renamed),
+        ..ack(CDS, "1")
+    });
+    world.ask(Request {
+        node: None,
+        ..subscribe(EDS, &["a"])
+    });
     assert_eq!(world.stream.node().unwrap().id, "envoy-1");
 }
 
 #[test]
 fn e04_a_request_without_a_type_ends_the_stream() {
     let mut world = world(&[]);
-    let request = Request { type_url: String::new(), ..request(CDS) };
+    let request = Request {
+        type_url: String::new(),
+        ..request(CDS)
+    };
     assert_eq!(world.stream.handle_request(request), Err(ProtocolError::NoTypeUrl));
 }
 
 #[test]
 fn e06_names_of_an_unknown_type_are_missing_once_and_the_stream_lives() {
     let mut world = world(&["a"]);
-    let listeners = Request { type_url: "type.googleapis.com/envoy.x.v3.Other".to_owned(), ..subscribe(CDS, &["l"]) };
+    let listeners = Request {
+        type_url: "type.googleapis.com/envoy.x.v3.Other".to_owned(),
+        ..subscribe(CDS, &["l"])
+    };
     assert_eq!(world.ask(listeners.clone()), ["1 other -l"]);
-    assert_eq!(world.ask(Request { response_nonce: "1".to_owned(), subscribe: Vec::new(), ..listeners }), nothing());
+    assert_eq!(
+        world.ask(Request {
+            response_nonce: "1".to_owned(),
+            subscribe: Vec::new(),
+            ..listeners
+        }),
+        nothing()
+    );
     assert_eq!(world.ask(request(CDS)), ["2 CDS +a"]);
 }
 
@@ -189,7 +250,13 @@ fn e15_versions_that_come_with_the_first_request_are_believed() {
     world.reconnect();
     world.weigh("b", 2);
     let held = BTreeMap::from([("a".into(), Some(a)), ("b".into(), Some(b))]);
-    assert_eq!(world.ask(Request { initial_versions: held, ..subscribe(EDS, &["a", "b"]) }), ["1 EDS +b"]);
+    assert_eq!(
+        world.ask(Request {
+            initial_versions: held,
+            ..subscribe(EDS, &["a", "b"])
+        }),
+        ["1 EDS +b"]
+    );
     assert_eq!(world.state(EDS, "a"), ResourceState::Acked { version: a });
 }
 
@@ -197,7 +264,10 @@ fn e15_versions_that_come_with_the_first_request_are_believed() {
 fn e16_unsubscribing_and_subscribing_in_one_message_sends_it_again() {
     let mut world = world(&["a"]);
     world.ask(subscribe(EDS, &["a"]));
-    let both = Request { unsubscribe: names(&["a"]), ..subscribe(EDS, &["a"]) };
+    let both = Request {
+        unsubscribe: names(&["a"]),
+        ..subscribe(EDS, &["a"])
+    };
     assert_eq!(world.ask(both), ["2 EDS +a"]);
     assert_eq!(world.ask(unsubscribe(EDS, &["never"])), nothing());
 }
@@ -206,7 +276,10 @@ fn e16_unsubscribing_and_subscribing_in_one_message_sends_it_again() {
 fn e17_unsubscribing_inside_a_wildcard_tells_where_the_resource_stands() {
     let mut world = world(&["a"]);
     world.ask(request(CDS));
-    world.ask(Request { subscribe: names(&["a", "gone"]), ..ack(CDS, "1") });
+    world.ask(Request {
+        subscribe: names(&["a", "gone"]),
+        ..ack(CDS, "1")
+    });
     assert_eq!(world.ask(unsubscribe(CDS, &["a", "gone"])), ["3 CDS +a -gone"]);
 }
 
@@ -253,7 +326,13 @@ fn e23_names_that_a_client_brings_and_that_do_not_exist_are_removed() {
     let mut world = world(&["a"]);
     let a = world.version(CDS, "a");
     let held = BTreeMap::from([("a".into(), Some(a)), ("old".into(), None)]);
-    assert_eq!(world.ask(Request { initial_versions: held, ..request(CDS) }), ["1 CDS -old"]);
+    assert_eq!(
+        world.ask(Request {
+            initial_versions: held,
+            ..request(CDS)
+        }),
+        ["1 CDS -old"]
+    );
 }
 
 #[test]
@@ -272,14 +351,26 @@ fn e30_and_e34_a_deleted_cluster_is_removed_once_and_its_endpoints_go_with_it() 
     world.ask(subscribe(EDS, &["a"]));
     world.delete("a");
     assert_eq!(world.says(), ["3 CDS -a"]);
-    assert_eq!(world.ask(Request { unsubscribe: names(&["a"]), ..request(EDS) }), nothing());
+    assert_eq!(
+        world.ask(Request {
+            unsubscribe: names(&["a"]),
+            ..request(EDS)
+        }),
+        nothing()
+    );
     assert_eq!(world.ask(ack(CDS, "3")), nothing());
 }
 
 #[test]
 fn e35_a_nonce_of_another_stream_acknowledges_nothing_and_the_names_still_count() {
     let mut world = world(&["a"]);
-    assert_eq!(world.ask(Request { response_nonce: "77".to_owned(), ..subscribe(EDS, &["a"]) }), ["1 EDS +a"]);
+    assert_eq!(
+        world.ask(Request {
+            response_nonce: "77".to_owned(),
+            ..subscribe(EDS, &["a"])
+        }),
+        ["1 EDS +a"]
+    );
     let version = world.version(EDS, "a");
     world.ask(ack(EDS, "not ours"));
     assert_eq!(world.state(EDS, "a"), ResourceState::Sent { version });
@@ -332,7 +423,9 @@ fn e39_of_a_refused_response_the_good_resources_arrive_and_only_the_bad_one_stay
     assert_eq!(world.ask(nack(CDS, "3")), ["4 CDS +c", "5 CDS +d"]);
     assert_eq!(world.ask(ack(CDS, "4")), nothing());
     assert_eq!(world.ask(nack(CDS, "5")), nothing());
-    let rejected = ResourceState::Rejected { version: world.version(CDS, "d") };
+    let rejected = ResourceState::Rejected {
+        version: world.version(CDS, "d"),
+    };
     assert_eq!(world.state(CDS, "d"), rejected);
     assert_eq!(world.stream.report(NOW)[0].acked, 3);
 }
@@ -363,7 +456,13 @@ fn e40_a_cluster_that_is_sent_on_this_stream_voids_what_the_client_says_of_its_e
     let endpoints = world.version(EDS, "a");
     assert_eq!(world.ask(request(CDS)), ["1 CDS +a"]);
     let held = BTreeMap::from([("a".into(), Some(endpoints))]);
-    assert_eq!(world.ask(Request { initial_versions: held, ..subscribe(EDS, &["a"]) }), ["2 EDS +a"]);
+    assert_eq!(
+        world.ask(Request {
+            initial_versions: held,
+            ..subscribe(EDS, &["a"])
+        }),
+        ["2 EDS +a"]
+    );
 }
 
 #[test]
@@ -384,8 +483,20 @@ fn e42_a_client_that_comes_back_to_the_same_state_is_sent_nothing() {
     };
     let (clusters, endpoints) = (versions(CDS), versions(EDS));
     world.reconnect();
-    assert_eq!(world.ask(Request { initial_versions: clusters, ..request(CDS) }), ["1 CDS"]);
-    assert_eq!(world.ask(Request { initial_versions: endpoints, ..subscribe(EDS, &["a", "b"]) }), nothing());
+    assert_eq!(
+        world.ask(Request {
+            initial_versions: clusters,
+            ..request(CDS)
+        }),
+        ["1 CDS"]
+    );
+    assert_eq!(
+        world.ask(Request {
+            initial_versions: endpoints,
+            ..subscribe(EDS, &["a", "b"])
+        }),
+        nothing()
+    );
 }
 
 #[test]
@@ -413,7 +524,13 @@ fn e60_while_a_source_is_silent_what_a_client_brings_is_not_removed() {
     let mut world = world(&["a"]);
     world.certainty(true, false);
     let held = BTreeMap::from([("unsure".into(), None)]);
-    assert_eq!(world.ask(Request { initial_versions: held, ..request(CDS) }), ["1 CDS +a"]);
+    assert_eq!(
+        world.ask(Request {
+            initial_versions: held,
+            ..request(CDS)
+        }),
+        ["1 CDS +a"]
+    );
     assert_eq!(world.ask(subscribe(EDS, &["unsure"])), nothing());
     world.certainty(true, true);
     assert_eq!(world.says(), ["2 CDS -unsure", "3 EDS -unsure"]);
@@ -437,12 +554,18 @@ fn a_client_that_never_answers_has_a_bounded_number_of_responses_in_flight() {
         said += world.says().len();
     }
     assert_eq!(said, Limits::default().in_flight);
-    assert_eq!(world.ask(ack(EDS, "1")).len(), 1, "an answer makes room, and the latest goes out");
+    assert_eq!(
+        world.ask(ack(EDS, "1")).len(),
+        1,
+        "an answer makes room, and the latest goes out"
+    );
 }
 
 #[test]
 fn large_first_answers_are_cut_for_endpoints_and_whole_for_clusters() {
-    let services: Vec<String> = (0..300).map(|n| format!("service-{n:03}-{}", "x".repeat(200))).collect();
+    let services: Vec<String> = (0..300)
+        .map(|n| format!("service-{n:03}-{}", "x".repeat(200)))
+        .collect();
     let services: Vec<&str> = services.iter().map(String::as_str).collect();
     let mut world = world(&services);
     assert_eq!(world.ask(request(CDS)).len(), 1);
@@ -453,7 +576,10 @@ fn large_first_answers_are_cut_for_endpoints_and_whole_for_clusters() {
 
 #[test]
 fn more_names_than_the_limit_end_the_stream() {
-    let mut stream = DeltaStream::new(Limits { names: 2, ..Limits::default() });
+    let mut stream = DeltaStream::new(Limits {
+        names: 2,
+        ..Limits::default()
+    });
     let error = stream.handle_request(subscribe(EDS, &["a", "b", "c"]));
     assert_eq!(error, Err(ProtocolError::TooManyNames(2)));
 }
@@ -462,6 +588,12 @@ fn more_names_than_the_limit_end_the_stream() {
 fn a_refusal_of_megabytes_is_kept_short() {
     let mut world = world(&["a"]);
     world.ask(subscribe(EDS, &["a"]));
-    world.ask(Request { error_detail: Some("é".repeat(1 << 20)), ..ack(EDS, "1") });
-    assert_eq!(world.stream.report(NOW)[1].last_nack.as_ref().map(String::len), Some(1024));
+    world.ask(Request {
+        error_detail: Some("é".repeat(1 << 20)),
+        ..ack(EDS, "1")
+    });
+    assert_eq!(
+        world.stream.report(NOW)[1].last_nack.as_ref().map(String::len),
+        Some(1024)
+    );
 }

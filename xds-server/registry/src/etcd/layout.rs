@@ -1,0 +1,240 @@
+//! Which framework wrote a record, and what the record says.
+//!
+//! Pure: a key, a value and a revision in, endpoints or reasons out. The data is hostile: nothing in it can panic, and
+//! a bad record is the rejection of itself.
+
+mod detect;
+mod dubbo_app;
+mod dubbo_interface;
+mod entry;
+mod go_micro;
+mod go_zero;
+mod goframe;
+mod grpc;
+mod jupiter;
+mod kitex;
+mod kratos;
+mod leadsman;
+mod rpcx;
+mod skydns;
+mod tags;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+use leadsman_core::model::{Endpoint, Provenance, Rejection, ServiceName};
+use serde::{Deserialize, Deserializer};
+
+use entry::{Entry, below};
+
+/// A framework's way to write instances into etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layout {
+    /// grpc-go's `naming/endpoints`.
+    Grpc,
+    /// go-kratos.
+    Kratos,
+    /// go-zero.
+    GoZero,
+    /// go-micro.
+    GoMicro,
+    /// CloudWeGo kitex.
+    Kitex,
+    /// CloudWeGo hertz.
+    Hertz,
+    /// GoFrame.
+    Goframe,
+    /// dubbo-go, one record an interface.
+    DubboInterface,
+    /// dubbo-go, one record an application.
+    DubboApp,
+    /// rpcx.
+    Rpcx,
+    /// jupiter.
+    Jupiter,
+    /// SkyDNS, as CoreDNS reads it.
+    Skydns,
+    /// Our own, for scripts and for services without a framework.
+    Leadsman,
+}
+
+impl Layout {
+    pub const ALL: [Self; 13] = [
+        Self::Grpc,
+        Self::Kratos,
+        Self::GoZero,
+        Self::GoMicro,
+        Self::Kitex,
+        Self::Hertz,
+        Self::Goframe,
+        Self::DubboInterface,
+        Self::DubboApp,
+        Self::Rpcx,
+        Self::Jupiter,
+        Self::Skydns,
+        Self::Leadsman,
+    ];
+
+    /// The name in the configuration and in explanations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Kratos => "kratos",
+            Self::GoZero => "go-zero",
+            Self::GoMicro => "go-micro",
+            Self::Kitex => "kitex",
+            Self::Hertz => "hertz",
+            Self::Goframe => "goframe",
+            Self::DubboInterface => "dubbo-interface",
+            Self::DubboApp => "dubbo-app",
+            Self::Rpcx => "rpcx",
+            Self::Jupiter => "jupiter",
+            Self::Skydns => "skydns",
+            Self::Leadsman => "leadsman",
+        }
+    }
+
+    fn read(self, entry: &Entry<'_>) -> Reading {
+        match self {
+            Self::Grpc => grpc::read(entry),
+            Self::Kratos => kratos::read(entry),
+            Self::GoZero => go_zero::read(entry),
+            Self::GoMicro => go_micro::read(entry),
+            Self::Kitex => kitex::read(entry, "kitex/registry-etcd/"),
+            Self::Hertz => kitex::read(entry, "hertz/registry-etcd/"),
+            Self::Goframe => goframe::read(entry),
+            Self::DubboInterface => dubbo_interface::read(entry),
+            Self::DubboApp => dubbo_app::read(entry),
+            Self::Rpcx => rpcx::read(entry),
+            Self::Jupiter => jupiter::read(entry),
+            Self::Skydns => skydns::read(entry),
+            Self::Leadsman => leadsman::read(entry),
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How the layout of a record is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayoutChoice {
+    /// From the record itself.
+    #[default]
+    Auto,
+    /// From the configuration.
+    Pinned(Layout),
+}
+
+/// A text that names no layout.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a layout; the layouts are auto{list}", list = names())]
+pub struct UnknownLayout(String);
+
+impl FromStr for LayoutChoice {
+    type Err = UnknownLayout;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let named = Layout::ALL.into_iter().find(|layout| layout.as_str() == text);
+        named.map(Self::Pinned).ok_or_else(|| UnknownLayout(text.to_owned()))
+    }
+}
+
+impl fmt::Display for LayoutChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Pinned(layout) => layout.fmt(f),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LayoutChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+fn names() -> String {
+    Layout::ALL.iter().map(|layout| format!(", {layout}")).collect()
+}
+
+/// What one record is.
+#[derive(Clone, Debug)]
+pub(super) enum Decoded {
+    /// A marker, a router rule, a sibling of the prefix: nothing that anyone could connect to.
+    NotAnInstance,
+    /// Meant as an instance perhaps, but of no service that could be named.
+    Unattributed(Rejection),
+    /// The addresses one record registers for one service.
+    Instances {
+        service: ServiceName,
+        outcomes: Vec<Result<Endpoint, Rejection>>,
+    },
+}
+
+/// What a layout makes of an entry, before names are checked and reasons get their provenance.
+#[derive(Debug)]
+enum Reading {
+    Marker,
+    Stray(String),
+    /// The service and its addresses; the outer error rejects the record as a whole.
+    Instances(String, Result<Vec<Result<Endpoint, String>>, String>),
+}
+
+/// Says what a record is.
+pub(super) fn decode(choice: LayoutChoice, prefix: &str, key: &[u8], value: &[u8], revision: u64) -> Decoded {
+    let Ok(text) = std::str::from_utf8(key) else {
+        let provenance = Provenance::new(&String::from_utf8_lossy(key), "", value, revision);
+        return unattributed(provenance, "the key is not UTF-8".to_owned());
+    };
+    let Some(relative) = below(prefix, text) else {
+        return Decoded::NotAnInstance;
+    };
+    let mut entry = Entry::new(text, prefix, relative, value);
+    let layout = match choice {
+        LayoutChoice::Pinned(layout) => Some(layout),
+        LayoutChoice::Auto => detect::detect(&entry),
+    };
+    let Some(layout) = layout else {
+        let provenance = Provenance::new(text, "auto", value, revision);
+        return unattributed(provenance, "no layout knows this key and value".to_owned());
+    };
+    entry.provenance = Provenance::new(text, layout.as_str(), value, revision);
+    let reading = layout.read(&entry);
+    finish(reading, entry.provenance)
+}
+
+fn finish(reading: Reading, provenance: Provenance) -> Decoded {
+    let (service, outcomes) = match reading {
+        Reading::Marker => return Decoded::NotAnInstance,
+        Reading::Stray(reason) => return unattributed(provenance, reason),
+        Reading::Instances(service, outcomes) => (service, outcomes),
+    };
+    let service = match ServiceName::new(&service) {
+        Ok(service) => service,
+        Err(error) => return unattributed(provenance, format!("the service has no usable name: {error}")),
+    };
+    let reject = |reason| Rejection {
+        provenance: provenance.clone(),
+        reason,
+    };
+    let outcomes = match outcomes {
+        Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(reject)).collect(),
+        Err(reason) => vec![Err(reject(reason))],
+    };
+    Decoded::Instances { service, outcomes }
+}
+
+fn unattributed(provenance: Provenance, reason: String) -> Decoded {
+    Decoded::Unattributed(Rejection { provenance, reason })
+}

@@ -1,0 +1,452 @@
+//! The records of one prefix, as a session holds them.
+//!
+//! Pure. Invariant: `services` holds exactly the outcomes of the keys in `held` that belong to a service, so a whole
+//! service can be told at any time, and what a batch changed is known without comparing everything.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use leadsman_core::model::{Address, Endpoint, Health, Rejection, Service, ServiceName};
+
+use super::layout::{Decoded, LayoutChoice, decode};
+
+/// A key and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) key: Vec<u8>,
+    /// `None` for a deleted key.
+    pub(super) value: Option<Vec<u8>>,
+    /// The revision that wrote or deleted the key.
+    pub(super) revision: i64,
+}
+
+/// What a batch did to one service.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Applied(Service),
+    Deleted(ServiceName),
+}
+
+type Key = Arc<[u8]>;
+type Outcomes = Box<[Result<Endpoint, Rejection>]>;
+/// What the touched keys of each service held before a batch.
+type Before = BTreeMap<ServiceName, BTreeMap<Key, Option<Outcomes>>>;
+
+/// Rejections kept for records of no service. A prefix that is far too wide finds as many as it has keys; this many
+/// are enough to see that.
+const MAX_UNATTRIBUTED: usize = 1000;
+
+#[derive(Debug)]
+pub(super) struct Records {
+    layout: LayoutChoice,
+    prefix: String,
+    held: BTreeMap<Key, Held>,
+    services: BTreeMap<ServiceName, BTreeMap<Key, Outcomes>>,
+    unattributed: BTreeMap<Key, Rejection>,
+}
+
+#[derive(Debug)]
+struct Held {
+    revision: i64,
+    service: Option<ServiceName>,
+}
+
+impl Records {
+    pub(super) fn new(layout: LayoutChoice, prefix: &str) -> Self {
+        Self {
+            layout,
+            prefix: prefix.to_owned(),
+            held: BTreeMap::new(),
+            services: BTreeMap::new(),
+            unattributed: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a page of a listing.
+    pub(super) fn load(&mut self, page: Vec<Record>) {
+        for record in page {
+            self.set(record, &mut Before::new());
+        }
+    }
+
+    /// Takes the events of one or more whole revisions, and says what they changed, in the order of the names.
+    ///
+    /// A service whose content stays the same is not mentioned: registries rewrite records all the time.
+    pub(super) fn apply(&mut self, batch: Vec<Record>) -> Vec<Change> {
+        let mut before = Before::new();
+        for record in batch {
+            self.set(record, &mut before);
+        }
+        let changes = before.iter().filter_map(|(name, touched)| self.change(name, touched));
+        changes.collect()
+    }
+
+    /// Every service, and the records that belong to none.
+    pub(super) fn snapshot(&self) -> (Vec<Service>, Vec<Rejection>) {
+        let services = self
+            .services
+            .iter()
+            .map(|(name, records)| view(records.iter()).to_service(name));
+        (services.collect(), self.unattributed.values().cloned().collect())
+    }
+
+    /// The held keys in `(after, up_to]` with their revisions; without `up_to`, to the end.
+    pub(super) fn revisions(&self, after: Option<&[u8]>, up_to: Option<&[u8]>) -> impl Iterator<Item = (&[u8], i64)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let to = up_to.map_or(Bound::Unbounded, Bound::Included);
+        // An empty range must not reach `BTreeMap::range`, which panics when its start lies behind its end.
+        let empty = after.is_some() && up_to.is_some() && after >= up_to;
+        let range = (!empty).then(|| self.held.range::<[u8], _>((from, to)));
+        range
+            .into_iter()
+            .flatten()
+            .map(|(key, held)| (key.as_ref(), held.revision))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    fn set(&mut self, record: Record, before: &mut Before) {
+        let held = self.held.get_key_value(record.key.as_slice());
+        // A revision that was seen already is a repetition, which etcd is allowed when a stream starts.
+        if held.is_some_and(|(_, held)| held.revision >= record.revision) {
+            return;
+        }
+        let known = held.map(|(key, held)| (Arc::clone(key), held.service.clone()));
+        let (key, old_service) = known.unwrap_or_else(|| (record.key.as_slice().into(), None));
+        self.unattributed.remove(&key);
+        if let Some(name) = old_service {
+            let old = self.take(&name, &key);
+            note(before, name, &key, old);
+        }
+        let Some(value) = record.value else {
+            self.held.remove(&key);
+            return;
+        };
+        let service = self.place(&key, &value, record.revision, before);
+        self.held.insert(
+            key,
+            Held {
+                revision: record.revision,
+                service,
+            },
+        );
+    }
+
+    /// Decodes a record and files it; the service it belongs to, if any.
+    fn place(&mut self, key: &Key, value: &[u8], revision: i64, before: &mut Before) -> Option<ServiceName> {
+        let revision = u64::try_from(revision).unwrap_or_default();
+        match decode(self.layout, &self.prefix, key, value, revision) {
+            Decoded::NotAnInstance => None,
+            Decoded::Unattributed(rejection) => {
+                tracing::debug!(key = %rejection.provenance.record, reason = %rejection.reason, "unattributed record");
+                if self.unattributed.len() < MAX_UNATTRIBUTED {
+                    self.unattributed.insert(Arc::clone(key), rejection);
+                }
+                None
+            }
+            Decoded::Instances { service, outcomes } => {
+                note(before, service.clone(), key, None);
+                let records = self.services.entry(service.clone()).or_default();
+                records.insert(Arc::clone(key), outcomes.into());
+                Some(service)
+            }
+        }
+    }
+
+    fn take(&mut self, name: &ServiceName, key: &Key) -> Option<Outcomes> {
+        let records = self.services.get_mut(name)?;
+        let old = records.remove(key);
+        if records.is_empty() {
+            self.services.remove(name);
+        }
+        old
+    }
+
+    fn change(&self, name: &ServiceName, touched: &BTreeMap<Key, Option<Outcomes>>) -> Option<Change> {
+        let empty = BTreeMap::new();
+        let now = self.services.get(name).unwrap_or(&empty);
+        let untouched = now.iter().filter(|(key, _)| !touched.contains_key(*key));
+        let replaced = touched.iter().filter_map(|(key, old)| Some((key, old.as_ref()?)));
+        let old: Vec<_> = untouched.chain(replaced).collect();
+        match (old.is_empty(), now.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(Change::Deleted(name.clone())),
+            (true, false) => Some(Change::Applied(view(now.iter()).to_service(name))),
+            (false, false) => {
+                let new = view(now.iter());
+                (!new.same(&view(old.into_iter()))).then(|| Change::Applied(new.to_service(name)))
+            }
+        }
+    }
+}
+
+/// Remembers what a key held before the batch touched it for the first time.
+fn note(before: &mut Before, name: ServiceName, key: &Key, old: Option<Outcomes>) {
+    let touched = before.entry(name).or_default();
+    touched.entry(Arc::clone(key)).or_insert(old);
+}
+
+/// A service by reference: each address once, in order.
+struct View<'a> {
+    endpoints: BTreeMap<(Address, Option<&'a str>), &'a Endpoint>,
+    /// By key, then by place in the record.
+    rejections: Vec<&'a Rejection>,
+}
+
+/// The one place that decides between records with the same address and scheme: the healthiest wins, then the
+/// heaviest, then the smallest key.
+fn view<'a>(records: impl Iterator<Item = (&'a Key, &'a Outcomes)>) -> View<'a> {
+    let mut endpoints: BTreeMap<_, &Endpoint> = BTreeMap::new();
+    let mut rejections = Vec::new();
+    for outcome in records.flat_map(|(_, outcomes)| outcomes.iter()) {
+        match outcome {
+            Ok(endpoint) => {
+                let best = endpoints
+                    .entry((endpoint.address, endpoint.scheme.as_deref()))
+                    .or_insert(endpoint);
+                if beats(endpoint, best) {
+                    *best = endpoint;
+                }
+            }
+            Err(rejection) => rejections.push(rejection),
+        }
+    }
+    rejections.sort_by(|a, b| a.provenance.record.cmp(&b.provenance.record));
+    View { endpoints, rejections }
+}
+
+fn beats(new: &Endpoint, old: &Endpoint) -> bool {
+    let rank = |endpoint: &Endpoint| match endpoint.health {
+        Health::Healthy => 0,
+        Health::Unknown => 1,
+        Health::Degraded => 2,
+        Health::Draining => 3,
+        Health::Unhealthy => 4,
+    };
+    let order = rank(new).cmp(&rank(old)).then_with(|| old.weight.cmp(&new.weight));
+    order
+        .then_with(|| new.provenance.record.cmp(&old.provenance.record))
+        .is_lt()
+}
+
+impl View<'_> {
+    fn same(&self, other: &Self) -> bool {
+        self.endpoints.len() == other.endpoints.len()
+            && self.rejections.len() == other.rejections.len()
+            && self
+                .endpoints
+                .values()
+                .zip(other.endpoints.values())
+                .all(|(a, b)| a.same_content(b))
+            && self
+                .rejections
+                .iter()
+                .zip(&other.rejections)
+                .all(|(a, b)| a.reason == b.reason && a.provenance.record == b.provenance.record)
+    }
+
+    fn to_service(&self, name: &ServiceName) -> Service {
+        Service {
+            name: name.clone(),
+            endpoints: self.endpoints.values().copied().cloned().collect(),
+            rejections: self.rejections.iter().copied().cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::Layout;
+    use super::*;
+
+    const PREFIX: &str = "/services/";
+
+    fn records() -> Records {
+        Records::new(LayoutChoice::Pinned(Layout::Leadsman), PREFIX)
+    }
+
+    fn put(key: &str, revision: i64, value: &str) -> Record {
+        Record {
+            key: format!("{PREFIX}{key}").into_bytes(),
+            value: Some(value.as_bytes().to_vec()),
+            revision,
+        }
+    }
+
+    fn at(key: &str, revision: i64, address: &str) -> Record {
+        put(key, revision, &format!(r#"{{"address":"{address}"}}"#))
+    }
+
+    fn delete(key: &str, revision: i64) -> Record {
+        Record {
+            value: None,
+            ..put(key, revision, "")
+        }
+    }
+
+    fn service(service: &Service) -> String {
+        let endpoints = service
+            .endpoints
+            .iter()
+            .map(|endpoint| format!("{} w={}", endpoint.address, endpoint.weight));
+        let rejections = service
+            .rejections
+            .iter()
+            .map(|rejection| format!("!{}", rejection.provenance.record));
+        let items: Vec<_> = endpoints.chain(rejections).collect();
+        format!("{}[{}]", service.name, items.join(" "))
+    }
+
+    fn say(changes: &[Change]) -> Vec<String> {
+        let line = |change: &Change| match change {
+            Change::Applied(applied) => service(applied),
+            Change::Deleted(name) => format!("-{name}"),
+        };
+        changes.iter().map(line).collect()
+    }
+
+    fn apply(records: &mut Records, batch: Vec<Record>) -> Vec<String> {
+        say(&records.apply(batch))
+    }
+
+    fn held(records: &Records) -> Vec<String> {
+        records.snapshot().0.iter().map(service).collect()
+    }
+
+    #[test]
+    fn a_batch_says_each_changed_service_once_and_whole_in_order() {
+        let mut records = records();
+        let batch = vec![
+            at("b/1", 1, "10.0.0.1:80"),
+            at("a/1", 1, "10.0.0.1:80"),
+            at("b/2", 2, "10.0.0.2:80"),
+            at("c/1", 2, "10.0.0.1:80"),
+        ];
+        assert_eq!(
+            apply(&mut records, batch),
+            [
+                "a[10.0.0.1:80 w=1]",
+                "b[10.0.0.1:80 w=1 10.0.0.2:80 w=1]",
+                "c[10.0.0.1:80 w=1]"
+            ]
+        );
+        let batch = vec![delete("c/1", 3), delete("b/1", 3)];
+        assert_eq!(apply(&mut records, batch), ["b[10.0.0.2:80 w=1]", "-c"]);
+        assert_eq!(held(&records), ["a[10.0.0.1:80 w=1]", "b[10.0.0.2:80 w=1]"]);
+    }
+
+    #[test]
+    fn a_rewrite_without_a_change_is_silent() {
+        let mut records = records();
+        apply(&mut records, vec![at("a/1", 1, "10.0.0.1:80")]);
+        assert_eq!(apply(&mut records, vec![at("a/1", 2, "10.0.0.1:80")]), [""; 0]);
+        let flap = vec![delete("a/1", 3), at("a/1", 4, "10.0.0.1:80")];
+        assert_eq!(apply(&mut records, flap), [""; 0]);
+        let moved = vec![delete("a/1", 5), at("a/2", 5, "10.0.0.1:80")];
+        assert_eq!(apply(&mut records, moved), [""; 0]);
+        let gone_again = vec![at("z/1", 6, "10.0.0.1:80"), delete("z/1", 7)];
+        assert_eq!(apply(&mut records, gone_again), [""; 0]);
+        assert_eq!(held(&records), ["a[10.0.0.1:80 w=1]"]);
+    }
+
+    #[test]
+    fn a_repeated_or_older_event_changes_nothing() {
+        let mut records = records();
+        records.load(vec![at("a/1", 5, "10.0.0.1:80")]);
+        assert_eq!(
+            apply(&mut records, vec![at("a/1", 4, "10.0.0.9:80"), delete("a/1", 5)]),
+            [""; 0]
+        );
+        assert_eq!(apply(&mut records, vec![delete("b/1", 6)]), [""; 0]);
+        assert_eq!(held(&records), ["a[10.0.0.1:80 w=1]"]);
+    }
+
+    #[test]
+    fn one_address_counts_once_the_healthiest_then_the_heaviest_then_the_smallest_key() {
+        let mut records = records();
+        let of = |key: &str, health: &str, weight: u32| {
+            put(
+                key,
+                1,
+                &format!(r#"{{"address":"10.0.0.1:80","health":"{health}","weight":{weight}}}"#),
+            )
+        };
+        records.load(vec![
+            of("a/1", "unhealthy", 9),
+            of("a/2", "healthy", 2),
+            of("a/3", "healthy", 3),
+        ]);
+        records.load(vec![of("a/4", "healthy", 3), of("a/5", "unknown", 8)]);
+        let (services, _) = records.snapshot();
+        let endpoints = &services.first().unwrap().endpoints;
+        let winners: Vec<_> = endpoints
+            .iter()
+            .map(|endpoint| endpoint.provenance.record.as_ref())
+            .collect();
+        assert_eq!(winners, ["/services/a/3"]);
+        // A loser that leaves is not a change.
+        assert_eq!(apply(&mut records, vec![delete("a/1", 2), delete("a/4", 2)]), [""; 0]);
+        assert_eq!(apply(&mut records, vec![delete("a/3", 3)]), ["a[10.0.0.1:80 w=2]"]);
+    }
+
+    #[test]
+    fn a_bad_record_rejects_itself_and_keeps_its_service() {
+        let mut records = records();
+        let batch = vec![at("a/1", 1, "10.0.0.1:80"), put("a/2", 1, "{")];
+        assert_eq!(apply(&mut records, batch), ["a[10.0.0.1:80 w=1 !/services/a/2]"]);
+        assert_eq!(apply(&mut records, vec![put("a/2", 2, "{")]), [""; 0]);
+        assert_eq!(apply(&mut records, vec![delete("a/1", 3)]), ["a[!/services/a/2]"]);
+        assert_eq!(apply(&mut records, vec![delete("a/2", 4)]), ["-a"]);
+    }
+
+    #[test]
+    fn a_record_that_changes_its_service_leaves_the_old_one() {
+        let mut records = Records::new(LayoutChoice::Pinned(Layout::GoMicro), "/micro/registry/");
+        let named = |name: &str, revision| Record {
+            key: b"/micro/registry/a-b/1".to_vec(),
+            value: Some(format!(r#"{{"name":"{name}","nodes":[{{"address":"10.0.0.1:80"}}]}}"#).into_bytes()),
+            revision,
+        };
+        assert_eq!(apply(&mut records, vec![named("a-b", 1)]), ["a-b[10.0.0.1:80 w=1]"]);
+        assert_eq!(
+            apply(&mut records, vec![named("a/b", 2)]),
+            ["-a-b", "a/b[10.0.0.1:80 w=1]"]
+        );
+    }
+
+    #[test]
+    fn records_of_no_service_are_kept_up_to_a_limit() {
+        let mut records = records();
+        records.load(
+            (0..MAX_UNATTRIBUTED + 5)
+                .map(|n| put(&format!("lonely{n}"), 1, "x"))
+                .collect(),
+        );
+        assert_eq!(records.snapshot().1.len(), MAX_UNATTRIBUTED);
+        assert_eq!(records.len(), MAX_UNATTRIBUTED + 5);
+        assert_eq!(apply(&mut records, vec![delete("lonely0", 2)]), [""; 0]);
+        assert_eq!(records.snapshot().1.len(), MAX_UNATTRIBUTED - 1);
+    }
+
+    #[test]
+    fn held_revisions_can_be_read_in_parts() {
+        let mut records = records();
+        records.load(vec![
+            at("a/1", 1, "10.0.0.1:80"),
+            put("b", 2, "x"),
+            at("c/1", 3, "10.0.0.1:80"),
+        ]);
+        let part = |after: Option<&str>, up_to: Option<&str>| -> Vec<i64> {
+            let records = records.revisions(after.map(str::as_bytes), up_to.map(str::as_bytes));
+            records.map(|(_, revision)| revision).collect()
+        };
+        assert_eq!(part(None, None), [1, 2, 3]);
+        assert_eq!(part(Some("/services/a/1"), Some("/services/b")), [2]);
+        assert_eq!(part(Some("/services/b"), None), [3]);
+        assert_eq!(part(Some("/services/b"), Some("/services/b")), [0; 0]);
+        assert_eq!(part(Some("/services/c"), Some("/services/b")), [0; 0]);
+    }
+}

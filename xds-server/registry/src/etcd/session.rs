@@ -1,0 +1,305 @@
+//! One session: list, then follow, until there is a doubt.
+//!
+//! Invariant: what the controller has been told is exactly `records`, which is exactly the prefix at `delivered`.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+
+use etcd_client::{WatchRequestSender, WatchResponseStream};
+use leadsman_core::model::Evidence;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+
+use super::client::{Link, Page, PageRequest};
+use super::config::Config;
+use super::errors::Fault;
+use super::reconcile::Reconcile;
+use super::records::{Change, Records};
+use super::watch::{Assembler, Step};
+use crate::{Error, Event, EventSender};
+
+/// How often the server is asked whether the watch is up to date.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
+/// Silence that three questions could have broken.
+const MAX_SILENCE: Duration = Duration::from_secs(90);
+/// Listings begun anew because history was compacted under them. More in a row means that pages are too small for the
+/// cluster's compaction.
+const MAX_LISTINGS: usize = 5;
+
+/// What survives a session: how far, and of which cluster, the registry has been seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) cluster_id: u64,
+    pub(super) revision: i64,
+}
+
+pub(super) struct Session<'a> {
+    link: Link,
+    events: &'a EventSender,
+    seen: &'a mut Option<Seen>,
+    records: Records,
+    /// The last revision the watch has delivered whole.
+    delivered: i64,
+    reconcile: Option<Reconcile>,
+}
+
+type Fetch = Pin<Box<dyn Future<Output = Result<Page, Fault>> + Send>>;
+
+/// Runs a session on a fresh connection.
+pub(super) async fn run(
+    config: &Config,
+    link: Link,
+    events: &EventSender,
+    seen: &mut Option<Seen>,
+) -> Result<Infallible, Error> {
+    let (records, now) = list(config, &link, events).await?;
+    let (services, unattributed) = records.snapshot();
+    let evidence = evidence(*seen, now);
+    tracing::debug!(
+        revision = now.revision,
+        records = records.len(),
+        services = services.len(),
+        "listed"
+    );
+    let resync = Event::Resync {
+        services,
+        unattributed,
+        evidence,
+        revision: unsigned(now.revision),
+    };
+    events.send(resync).await?;
+    *seen = Some(now);
+    let session = Session {
+        link,
+        events,
+        seen,
+        records,
+        delivered: now.revision,
+        reconcile: None,
+    };
+    session.follow(config.reconcile).await
+}
+
+/// Reads every page at one revision; begins anew when that revision is compacted meanwhile.
+async fn list(config: &Config, link: &Link, events: &EventSender) -> Result<(Records, Seen), Error> {
+    let mut last = String::new();
+    for _ in 0..MAX_LISTINGS {
+        match list_once(config, link, events).await {
+            Err(Fault::Compacted(text)) => {
+                tracing::debug!(reason = %text, "the listing begins anew");
+                last = text;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+    Err(Error::Unavailable(format!(
+        "history was compacted during each of {MAX_LISTINGS} listings, raise page_size: {last}"
+    )))
+}
+
+async fn list_once(config: &Config, link: &Link, events: &EventSender) -> Result<(Records, Seen), Fault> {
+    let mut records = Records::new(config.layout, &config.prefix);
+    let mut request = PageRequest::default();
+    let mut now: Option<Seen> = None;
+    loop {
+        let page = link.page(request.clone()).await?;
+        let at = *now.get_or_insert(Seen {
+            cluster_id: page.cluster_id,
+            revision: page.revision,
+        });
+        if request.after.is_none() {
+            events.syncing();
+        }
+        let last = page.records.last().map(|record| record.key.clone());
+        records.load(page.records);
+        match last {
+            Some(last) if page.more => {
+                request = PageRequest {
+                    after: Some(last),
+                    revision: at.revision,
+                    keys_only: false,
+                };
+            }
+            Some(_) | None => return Ok((records, at)),
+        }
+    }
+}
+
+/// Whether a listing may be believed to be newer than everything seen before.
+pub(super) fn evidence(seen: Option<Seen>, now: Seen) -> Evidence {
+    let Some(seen) = seen else {
+        return Evidence::Complete;
+    };
+    if seen.cluster_id != now.cluster_id {
+        let (was, is) = (seen.cluster_id, now.cluster_id);
+        return Evidence::NewEpoch {
+            why: format!("the cluster id was {was:x} and is {is:x}"),
+        };
+    }
+    if now.revision < seen.revision {
+        let (was, is) = (seen.revision, now.revision);
+        return Evidence::NewEpoch {
+            why: format!("the revision went back from {was} to {is}"),
+        };
+    }
+    Evidence::Complete
+}
+
+fn unsigned(revision: i64) -> u64 {
+    u64::try_from(revision).unwrap_or_default()
+}
+
+impl Session<'_> {
+    async fn follow(mut self, reconcile_every: Duration) -> Result<Infallible, Error> {
+        let (mut questions, mut answers) = self.link.watch(self.delivered + 1).await?;
+        let mut assembler = Assembler::default();
+        let mut heard = Instant::now();
+        let mut progress = every(PROGRESS_INTERVAL);
+        let mut reconcile = every(reconcile_every);
+        let mut fetch: Option<Fetch> = None;
+        loop {
+            // The stream comes first: a slow controller must not turn answers that wait into silence.
+            tokio::select! {
+                biased;
+                step = next(&mut answers, &mut assembler) => {
+                    self.take(step?).await?;
+                    heard = Instant::now();
+                }
+                page = fetched(&mut fetch) => fetch = self.compare(page).await?,
+                () = sleep_until(heard + MAX_SILENCE) => {
+                    return Err(Error::Unavailable(format!("the watch was silent for {MAX_SILENCE:?}")));
+                }
+                _ = progress.tick() => ask(&mut questions).await?,
+                _ = reconcile.tick(), if fetch.is_none() => {
+                    let pass = self.reconcile.insert(Reconcile::new(self.delivered));
+                    fetch = Some(Box::pin(self.link.page(pass.request())));
+                }
+            }
+        }
+    }
+
+    /// Passes on what a message of the watch says.
+    async fn take(&mut self, step: Step) -> Result<(), Error> {
+        match step {
+            Step::Nothing => {}
+            Step::Progress(revision) => {
+                self.advance(revision);
+                let revision = unsigned(self.delivered);
+                self.events.send(Event::Progress { revision }).await?;
+            }
+            Step::Batch { records, revision } => {
+                if self.reconcile.as_mut().is_some_and(|pass| !pass.touch(&records)) {
+                    tracing::debug!("too many changes during a reconcile, it is given up");
+                    self.reconcile = None;
+                }
+                let changes = self.records.apply(records);
+                self.advance(revision);
+                self.tell(changes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, changes: Vec<Change>) -> Result<(), Error> {
+        let revision = unsigned(self.delivered);
+        for change in changes {
+            let event = match change {
+                Change::Applied(service) => Event::Apply { service, revision },
+                Change::Deleted(name) => Event::Delete { name, revision },
+            };
+            self.events.send(event).await?;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, revision: i64) {
+        self.delivered = self.delivered.max(revision);
+        if let Some(seen) = self.seen {
+            seen.revision = seen.revision.max(revision);
+        }
+    }
+
+    /// Takes a page of a reconcile; the next one to wait for, if there is one.
+    async fn compare(&mut self, page: Result<Page, Fault>) -> Result<Option<Fetch>, Error> {
+        let Some(pass) = &mut self.reconcile else {
+            return Ok(None);
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(Fault::Compacted(reason)) => {
+                tracing::debug!(%reason, "a reconcile is left to the next time");
+                self.reconcile = None;
+                return Ok(None);
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        let more = page.more && !page.records.is_empty();
+        pass.compare(&self.records, &page.records, !more);
+        if more {
+            return Ok(Some(Box::pin(self.link.page(pass.request()))));
+        }
+        let drift = pass.drift();
+        self.reconcile = None;
+        self.events.send(Event::Reconciled { drift }).await?;
+        if drift == 0 {
+            return Ok(None);
+        }
+        Err(Error::Resync(format!(
+            "{drift} held records differ from a fresh read: events were lost"
+        )))
+    }
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn next(answers: &mut WatchResponseStream, assembler: &mut Assembler) -> Result<Step, Error> {
+    match answers.message().await {
+        Ok(Some(response)) => assembler.accept(response.into()),
+        Ok(None) => Err(Error::Unavailable("etcd ended the watch".to_owned())),
+        Err(error) => Err(Fault::of(&error).into()),
+    }
+}
+
+/// The page a reconcile waits for; never, when there is none.
+async fn fetched(fetch: &mut Option<Fetch>) -> Result<Page, Fault> {
+    match fetch {
+        Some(page) => page.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ask(questions: &mut WatchRequestSender) -> Result<(), Error> {
+    questions
+        .request_progress()
+        .await
+        .map_err(|error| Fault::of(&error).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_cluster_or_an_older_revision_is_a_new_epoch() {
+        let seen = |cluster_id, revision| Seen { cluster_id, revision };
+        let why = |before, now| match evidence(before, now) {
+            Evidence::Complete => None,
+            Evidence::NewEpoch { why } | Evidence::Partial { why } => Some(why),
+        };
+        assert_eq!(why(None, seen(1, 5)), None);
+        assert_eq!(why(Some(seen(1, 5)), seen(1, 5)), None);
+        assert_eq!(why(Some(seen(1, 5)), seen(1, 9)), None);
+        assert_eq!(
+            why(Some(seen(1, 5)), seen(1, 4)).unwrap(),
+            "the revision went back from 5 to 4"
+        );
+        assert_eq!(
+            why(Some(seen(0xa, 5)), seen(0xb, 500)).unwrap(),
+            "the cluster id was a and is b"
+        );
+    }
+}

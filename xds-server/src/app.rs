@@ -1,0 +1,190 @@
+//! Wiring, and the order of shutting down: the only file that knows every part.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use leadsman_core::model::SourceName;
+use leadsman_registry::{
+    Registry, SourceEvent, SourceStatus, StatusReader, SuperviseOptions, etcd::Etcd, file::File, supervise,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::config::{Config, Overrides, Problems, SourceConfig, Watcher};
+use crate::controller::{self, Command};
+use crate::metrics::Metrics;
+use crate::proxies::Proxies;
+use crate::publication::Publication;
+use crate::{telemetry, transport};
+
+/// Events between the sources and the controller; a full queue slows the sources.
+const EVENTS: usize = 1024;
+/// Questions and reloads that may wait for the controller.
+const COMMANDS: usize = 64;
+/// How long streams and sessions may take to end before the process ends without them.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    pub config: PathBuf,
+    pub overrides: Overrides,
+    /// What to log, such as `info` or `leadsman_registry=debug,info`.
+    pub log: String,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`Problems`] of the configuration, an address that can't be bound, or a listener that failed.
+pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    let (watcher, config) = Watcher::start(&options.config, options.overrides)?;
+    telemetry::init(&options.log)?;
+    let bind = |address| transport::bind(address).with_context(|| format!("{address} can't be listened on"));
+    let (xds, admin) = (bind(config.xds.listen)?, bind(config.admin.listen)?);
+    let shutdown = CancellationToken::new();
+    let publication = Arc::<Publication>::default();
+    let metrics = Arc::new(Metrics::new());
+    let proxies = Arc::<Proxies>::default();
+    let mut tasks = JoinSet::new();
+    let (events, heard) = mpsc::channel(EVENTS);
+    let sources = start_sources(&config, &events, &shutdown, &mut tasks);
+    drop(events);
+    let (commands, commanded) = mpsc::channel(COMMANDS);
+    let settings = controller::Settings {
+        sources: config.sources.keys().cloned().collect(),
+        services: config.services.clone(),
+        startup_wait: config.xds.startup_wait,
+    };
+    tasks.spawn(infallible(controller::run(
+        settings,
+        publication.clone(),
+        metrics.clone(),
+        heard,
+        commanded,
+        shutdown.clone(),
+    )));
+    let (reload_state, reload) = watch::channel(None);
+    tasks.spawn(infallible(reload_config(watcher, config.clone(), commands.clone(), metrics.clone(), reload_state, shutdown.clone())));
+    let shared = transport::Shared {
+        publication: publication.clone(),
+        proxies: proxies.clone(),
+        metrics: metrics.clone(),
+        identifier: config.node.id.as_str().into(),
+        shutdown: shutdown.clone(),
+    };
+    let asking = Arc::new(Mutex::new(()));
+    let controller = commands;
+    let admin_state =
+        Admin { sources, controller, proxies, publication, metrics, reload, asking, shutdown: shutdown.clone() };
+    tasks.spawn(admin::serve(admin, admin_state));
+    tracing::info!(
+        xds = %config.xds.listen, admin = %config.admin.listen, sources = config.sources.len(),
+        node = %config.node.id, version = env!("CARGO_PKG_VERSION"), "serving",
+    );
+    tasks.spawn(async move { transport::serve(&config.xds, xds, shared).await });
+    run(tasks, shutdown).await
+}
+
+/// Waits for a signal or a failure, tells everything to end, and waits for it.
+async fn run(mut tasks: JoinSet<anyhow::Result<()>>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be received")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be received")?;
+    let mut outcome = Ok(());
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("shutting down on SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("shutting down on SIGINT"),
+        Some(ended) = tasks.join_next() => outcome = ended.context("a task panicked").and_then(|ended| ended),
+    }
+    shutdown.cancel();
+    let rest = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended.context("a task panicked").and_then(|ended| ended) {
+                tracing::warn!(%error, "a task did not end well");
+            }
+        }
+    };
+    tokio::select! {
+        () = rest => {}
+        () = tokio::time::sleep(GRACE) => tracing::warn!("not everything ended in time"),
+        _ = terminate.recv() => tracing::warn!("second SIGTERM: ending at once"),
+    }
+    outcome
+}
+
+fn start_sources(
+    config: &Config,
+    events: &mpsc::Sender<SourceEvent>,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> Vec<StatusReader> {
+    let mut readers = Vec::new();
+    for (name, source) in &config.sources {
+        let reader = match source {
+            SourceConfig::File(config) => start(File::new(config.clone()), name, events, shutdown, tasks),
+            SourceConfig::Etcd(config) => start(Etcd::new(config.clone()), name, events, shutdown, tasks),
+        };
+        readers.push(reader);
+    }
+    readers
+}
+
+fn start(
+    registry: impl Registry,
+    name: &SourceName,
+    events: &mpsc::Sender<SourceEvent>,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> StatusReader {
+    let (status, reader) = watch::channel(SourceStatus::new(name.clone(), registry.kind()));
+    let (name, events, shutdown) = (name.clone(), events.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        let sessions = supervise(registry, name, events, Arc::new(status), SuperviseOptions::default());
+        shutdown.run_until_cancelled(sessions).await;
+        Ok(())
+    });
+    reader
+}
+
+/// Takes over the live part of every good new file, and says what is wrong with a bad one.
+async fn reload_config(
+    mut watcher: Watcher,
+    started_with: Config,
+    commands: mpsc::Sender<Command>,
+    metrics: Arc<Metrics>,
+    state: watch::Sender<Option<String>>,
+    shutdown: CancellationToken,
+) {
+    while let Some(read) = shutdown.run_until_cancelled(watcher.next()).await {
+        metrics.reloaded(read.is_ok());
+        match read {
+            Ok(config) => {
+                let restart = started_with.restart_keys(&config);
+                if !restart.is_empty() {
+                    tracing::warn!(keys = ?restart, "these changes take effect at the next start");
+                }
+                tracing::info!("configuration reloaded");
+                state.send_replace(None);
+                if commands.send(Command::Reload(config.services)).await.is_err() {
+                    return;
+                }
+            }
+            Err(problems) => refuse(&problems, &state),
+        }
+    }
+}
+
+fn refuse(problems: &Problems, state: &watch::Sender<Option<String>>) {
+    tracing::warn!(problems = %problems, "the new configuration has mistakes; the old one stays in force");
+    state.send_replace(Some(problems.to_string()));
+}
+
+async fn infallible(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}

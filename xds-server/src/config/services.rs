@@ -1,0 +1,129 @@
+//! `services:`, the live part of the configuration.
+//!
+//! Settings are laid over each other key by key: a service's own, then those under `*`, then the built-in defaults.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use leadsman_core::model::{ServiceName, SourceName};
+use leadsman_core::policy::{Merge, Protocol, ServiceSettings};
+use serde::{Deserialize, Deserializer};
+
+use super::format::{self, Named};
+
+/// The key whose settings hold for every service.
+pub(super) const EVERY_SERVICE: &str = "*";
+
+/// The settings of all services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    defaults: Service,
+    by_name: BTreeMap<ServiceName, Service>,
+}
+
+/// What the file says about one service; `None` is left to the next layer. Every key is live.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Service {
+    /// What the endpoints speak: http1, http2, grpc or tcp. Default: `http1`.
+    pub protocol: Option<Protocol>,
+    /// How long Envoy waits for a connection to an endpoint. A duration. Default: `1s`.
+    #[serde(deserialize_with = "format::some_duration")]
+    pub connect_timeout: Option<Duration>,
+    /// How long a request may take, for clients that take their routes from us. A duration. Default: `15s`.
+    #[serde(deserialize_with = "format::some_duration")]
+    pub timeout: Option<Duration>,
+    /// The sources to ask, most trusted first. Default: every source, in the order of their names.
+    #[serde(deserialize_with = "format::source_names")]
+    pub sources: Option<Vec<SourceName>>,
+    /// What to do when several sources know the service: priority, union or fallback. Default: `priority`.
+    pub merge: Option<Merge>,
+}
+
+impl Services {
+    /// The settings of one service, with every default filled in.
+    pub fn settings(&self, name: &ServiceName) -> ServiceSettings {
+        let own = self.by_name.get(name);
+        let builtin = ServiceSettings::default();
+        ServiceSettings {
+            protocol: self.pick(own, |s| s.protocol).unwrap_or(builtin.protocol),
+            connect_timeout: self.pick(own, |s| s.connect_timeout).unwrap_or(builtin.connect_timeout),
+            timeout: self.pick(own, |s| s.timeout).unwrap_or(builtin.timeout),
+            sources: self.pick(own, |s| s.sources.clone()).unwrap_or(builtin.sources),
+            merge: self.pick(own, |s| s.merge).unwrap_or(builtin.merge),
+        }
+    }
+
+    /// The services that have settings of their own, in the order of their names.
+    pub fn names(&self) -> impl Iterator<Item = &ServiceName> {
+        self.by_name.keys()
+    }
+
+    /// Every entry with the key it has in the file.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Service)> {
+        let named = self.by_name.iter().map(|(name, service)| (name.as_str(), service));
+        std::iter::once((EVERY_SERVICE, &self.defaults)).chain(named)
+    }
+
+    fn pick<T>(&self, own: Option<&Service>, key: impl Fn(&Service) -> Option<T>) -> Option<T> {
+        own.and_then(&key).or_else(|| key(&self.defaults))
+    }
+}
+
+impl<'de> Deserialize<'de> for Services {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = BTreeMap::<Named<ServiceName>, Service>::deserialize(deserializer)?;
+        let mut by_name: BTreeMap<_, _> = entries.into_iter().map(|(name, service)| (name.0, service)).collect();
+        let defaults = by_name.remove(EVERY_SERVICE).unwrap_or_default();
+        Ok(Self { defaults, by_name })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_services_own_keys_override_the_defaults_key_by_key() {
+        let services: Services = serde_saphyr::from_str(
+            r#"
+            "*": { protocol: http2, timeout: 3s, sources: [b, a] }
+            orders: { protocol: grpc, connect_timeout: 250ms, merge: union }
+            "#,
+        )
+        .unwrap();
+        let source = |name| SourceName::new(name).unwrap();
+        let orders = services.settings(&ServiceName::new("orders").unwrap());
+        assert_eq!(
+            orders,
+            ServiceSettings {
+                protocol: Protocol::Grpc,
+                connect_timeout: Duration::from_millis(250),
+                timeout: Duration::from_secs(3),
+                sources: vec![source("b"), source("a")],
+                merge: Merge::Union,
+            }
+        );
+        let other = services.settings(&ServiceName::new("other").unwrap());
+        assert_eq!(
+            other,
+            ServiceSettings {
+                protocol: Protocol::Http2,
+                connect_timeout: Duration::from_secs(1),
+                timeout: Duration::from_secs(3),
+                sources: vec![source("b"), source("a")],
+                merge: Merge::Priority,
+            }
+        );
+        assert_eq!(
+            services.names().map(ServiceName::as_str).collect::<Vec<_>>(),
+            ["orders"]
+        );
+    }
+
+    #[test]
+    fn without_any_entry_the_built_in_defaults_hold() {
+        let settings = Services::default().settings(&ServiceName::new("orders").unwrap());
+        assert_eq!(settings, ServiceSettings::default());
+    }
+}

@@ -1,0 +1,116 @@
+//! The proxies that are connected now, for the admin API.
+//!
+//! A stream's state belongs to the stream's task alone; who wants to know asks it by message, so that nothing is paid for
+//! the answer while nobody asks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dashmap::DashMap;
+use leadsman_core::snapshot::ClusterName;
+use leadsman_core::xds::{Node, ResourceState, StreamId, TypeReport};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+/// How long a busy stream may take to answer before it is left out: an admin page must not wait for a stuck proxy.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A refusal and when it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) at: SystemTime,
+    pub(crate) message: String,
+}
+
+/// One type of one stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) report: TypeReport,
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// How far a stream is with one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) cluster: ResourceState,
+    pub(crate) assignment: ResourceState,
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// What can be asked of a stream.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Standing(oneshot::Sender<Vec<Standing>>),
+    Delivery(ClusterName, oneshot::Sender<Delivery>),
+}
+
+/// A connected proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Proxy {
+    pub(crate) stream: StreamId,
+    pub(crate) node: Node,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) connected_since: SystemTime,
+    pub(crate) questions: mpsc::Sender<Question>,
+}
+
+/// All connected proxies.
+#[derive(Debug, Default)]
+pub(crate) struct Proxies {
+    by_stream: DashMap<StreamId, Proxy>,
+}
+
+impl Proxies {
+    /// Enters a proxy; it leaves when the guard is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, proxy: Proxy) -> Presence {
+        let stream = proxy.stream;
+        self.by_stream.insert(stream, proxy);
+        Presence { proxies: self.clone(), stream }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_stream.len()
+    }
+
+    /// Every proxy, in the order of node ids, then of arrival.
+    pub(crate) fn all(&self) -> Vec<Proxy> {
+        let mut all: Vec<Proxy> = self.by_stream.iter().map(|entry| entry.value().clone()).collect();
+        all.sort_by(|a, b| (&a.node.id, a.stream).cmp(&(&b.node.id, b.stream)));
+        all
+    }
+}
+
+/// Keeps a proxy in the table.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    proxies: Arc<Proxies>,
+    stream: StreamId,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.proxies.by_stream.remove(&self.stream);
+    }
+}
+
+impl Proxy {
+    /// How the stream stands, type by type; `None` when it is gone or too busy to say.
+    pub(crate) async fn standing(&self) -> Option<Vec<Standing>> {
+        self.ask(Question::Standing).await
+    }
+
+    /// How far the stream is with a service.
+    pub(crate) async fn delivery(&self, cluster: ClusterName) -> Option<Delivery> {
+        self.ask(|reply| Question::Delivery(cluster, reply)).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.questions.send(question(reply)).await.ok()?;
+            answer.await.ok()
+        };
+        timeout(PATIENCE, asked).await.ok().flatten()
+    }
+}

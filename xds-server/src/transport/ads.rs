@@ -1,0 +1,205 @@
+//! One task a stream: it selects between what the client says, what changed, and what somebody asks.
+//!
+//! A response is made only when the transport has room for it, so a slow client costs what it subscribed to and no
+//! more, and hears the latest when it reads again.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use leadsman_core::snapshot::ResourceType;
+use leadsman_core::xds::{DeltaStream, Limits, Node};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status, Streaming};
+
+use super::{Shared, convert};
+use crate::metrics::Metrics;
+use crate::proxies::{Delivery, Presence, Proxy, Question, Refusal, Standing};
+use crate::publication::Seat;
+
+/// Responses that are made and not taken by the transport yet: one, so that nothing goes stale on the way.
+const READY: usize = 1;
+/// Questions of the admin API that may wait for a stream.
+const QUESTIONS: usize = 8;
+
+struct Stream {
+    seat: Seat,
+    protocol: DeltaStream,
+    started: Instant,
+    peer: Option<SocketAddr>,
+    shared: Shared,
+    questions: mpsc::Sender<Question>,
+    presence: Option<Presence>,
+    refusals: [Option<Refusal>; 2],
+}
+
+/// Starts the task of a stream and returns what it will send.
+pub(super) fn open(
+    shared: &Shared,
+    request: Request<Streaming<DeltaDiscoveryRequest>>,
+) -> ReceiverStream<Result<Bytes, Status>> {
+    let (responses, sent) = mpsc::channel(READY);
+    let (questions, asked) = mpsc::channel(QUESTIONS);
+    let stream = Stream {
+        seat: shared.publication.enter(),
+        protocol: DeltaStream::new(Limits::default()),
+        started: Instant::now(),
+        peer: request.remote_addr(),
+        shared: shared.clone(),
+        questions,
+        presence: None,
+        refusals: [None, None],
+    };
+    shared.metrics.stream_opened();
+    // The task ends with its client: when the transport drops the receiver, and at shutdown.
+    tokio::spawn(async move {
+        let metrics = stream.shared.metrics.clone();
+        let end = stream.run(request.into_inner(), &responses, asked).await;
+        metrics.stream_closed();
+        if let Err(status) = end {
+            let _ = responses.send(Err(status)).await;
+        }
+    });
+    ReceiverStream::new(sent)
+}
+
+impl Stream {
+    async fn run(
+        mut self,
+        mut requests: Streaming<DeltaDiscoveryRequest>,
+        responses: &mpsc::Sender<Result<Bytes, Status>>,
+        mut asked: mpsc::Receiver<Question>,
+    ) -> Result<(), Status> {
+        let shutdown = self.shared.shutdown.clone();
+        let mut news = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Err(Status::unavailable("the server is shutting down")),
+                () = responses.closed() => return Ok(()),
+                Some(question) = asked.recv() => self.answer(question),
+                request = requests.message() => match request {
+                    Ok(Some(request)) => {
+                        self.handle(request)?;
+                        news = true;
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(status) => {
+                        tracing::debug!(peer = ?self.peer, %status, "stream ended by its client");
+                        return Ok(());
+                    }
+                },
+                () = self.seat.arrived() => {
+                    self.take_letters();
+                    news = true;
+                }
+                room = responses.reserve(), if news => {
+                    let Ok(room) = room else { return Ok(()) };
+                    match self.next() {
+                        Some(response) => room.send(Ok(response)),
+                        None => news = false,
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
+        let request = convert::request(request);
+        self.note_answer(&request);
+        let interests = self
+            .protocol
+            .handle_request(request)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let Self { seat, protocol, .. } = self;
+        seat.update(&interests, || protocol.farewell());
+        if let (None, Some(node)) = (&self.presence, self.protocol.node().cloned()) {
+            self.presence = Some(self.announce(node));
+        }
+        Ok(())
+    }
+
+    fn announce(&self, node: Node) -> Presence {
+        tracing::info!(node = %node.id, peer = ?self.peer, user_agent = %node.user_agent, "proxy connected");
+        self.shared.proxies.enter(Proxy {
+            stream: self.seat.id(),
+            node,
+            peer: self.peer,
+            connected_since: SystemTime::now(),
+            questions: self.questions.clone(),
+        })
+    }
+
+    fn note_answer(&mut self, request: &leadsman_core::xds::Request) {
+        let Some(kind) = ResourceType::from_type_url(&request.type_url) else { return };
+        if request.response_nonce.is_empty() {
+            return;
+        }
+        let Some(message) = &request.error_detail else {
+            self.shared.metrics.acked(kind);
+            return;
+        };
+        self.shared.metrics.nacked(kind);
+        let message: String = message.chars().take(Metrics::MAX_LOGGED_CHARS).collect();
+        let node = self.protocol.node().map(|node| node.id.as_str()).unwrap_or_default();
+        tracing::warn!(%node, kind = ?kind, %message, "a proxy refused a response");
+        let refusal = Refusal { at: SystemTime::now(), message };
+        if let Some(slot) = self.refusals.get_mut(slot(kind)) {
+            *slot = Some(refusal);
+        }
+    }
+
+    fn take_letters(&mut self) {
+        let letters = self.seat.take();
+        for (kind, name) in &letters.changed {
+            self.protocol.handle_change(*kind, name);
+        }
+        if letters.certainty {
+            self.protocol.handle_certainty();
+        }
+    }
+
+    fn next(&mut self) -> Option<Bytes> {
+        let snapshot = self.seat.snapshot();
+        let response = self.protocol.next_response(&snapshot, self.started.elapsed())?;
+        let bytes = response.encode(&self.shared.identifier);
+        self.shared.metrics.sent(&response, bytes.len());
+        Some(bytes)
+    }
+
+    /// Whoever asked may have gone away; then the answer is for nobody.
+    fn answer(&self, question: Question) {
+        match question {
+            Question::Standing(reply) => {
+                let reports = self.protocol.report(self.started.elapsed());
+                let refusals = self.refusals.iter().cloned();
+                let standing = reports.into_iter().zip(refusals);
+                drop(reply.send(standing.map(|(report, refusal)| Standing { report, refusal }).collect()));
+            }
+            Question::Delivery(cluster, reply) => drop(reply.send(Delivery {
+                cluster: self.protocol.state(ResourceType::Cluster, cluster.as_str()),
+                assignment: self.protocol.state(ResourceType::Endpoint, cluster.as_str()),
+                refusal: self.refusals.iter().flatten().max_by_key(|refusal| refusal.at).cloned(),
+            })),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(node) = self.protocol.node() {
+            tracing::info!(node = %node.id, peer = ?self.peer, "proxy gone");
+        }
+    }
+}
+
+/// Reports come in the order of the types.
+fn slot(kind: ResourceType) -> usize {
+    match kind {
+        ResourceType::Cluster => 0,
+        ResourceType::Endpoint => 1,
+    }
+}
