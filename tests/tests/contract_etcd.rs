@@ -350,11 +350,16 @@ async fn a_listing_larger_than_a_message_arrives_whole(version: Version) {
 async fn twenty_thousand_keys_are_listed_in_pages_while_history_is_compacted(version: Version) {
     let rig = Rig::start(version).await;
     let expected = rig.put_many(20_000, 0).await;
+    rig.proxy.throttle(500_000);
     let observed = rig.observe();
     // The listing asks for its later pages at the revision of the first; compacting takes that away.
-    while observed.heard().notes.is_empty() {
-        rig.etcd.compact().await;
-    }
+    until(PATIENT, "the listing to begin", async || {
+        observed.status().state == SourceState::Syncing
+    })
+    .await;
+    rig.etcd.compact().await;
+    assert_eq!(observed.heard().notes, [], "the listing ended before the compaction");
+    rig.proxy.heal();
     observed.becomes(&expected).await;
     observed.enters(&[SourceState::Live]).await;
 }
@@ -474,7 +479,9 @@ async fn an_etcd_of_another_cluster_is_a_new_epoch(version: Version) {
 async fn a_new_epoch(version: Version, data: Data) {
     let mut rig = Rig::start(version).await;
     let (one, two) = (Instance::new(9001), Instance::new(9002));
-    rig.put_many(100, 0).await;
+    for port in 9100..9200 {
+        rig.put("users", Instance::new(port)).await;
+    }
     let observed = rig.observe();
     observed.enters(&[SourceState::Live]).await;
     let before = observed.heard().notes.len();

@@ -18,7 +18,7 @@ use leadsman_tests::observed::{Note, Observed};
 use tempfile::TempDir;
 
 contract! {
-    file => Files::start();
+    file => std::future::ready(Files::new());
 }
 
 /// A directory with one file a service.
@@ -31,7 +31,7 @@ struct Files {
 }
 
 impl Files {
-    async fn start() -> Self {
+    fn new() -> Self {
         let root = TempDir::new().unwrap();
         fs::create_dir(root.path().join("services")).unwrap();
         Self {
@@ -120,7 +120,7 @@ fn document(service: &str, instances: impl Iterator<Item = Instance>) -> String 
 #[tokio::test]
 async fn a_file_that_breaks_keeps_what_it_said_until_it_is_whole_again() {
     let (one, two) = (Instance::new(9001), Instance::new(9002));
-    let mut files = Files::start().await;
+    let mut files = Files::new();
     files.put("orders", one).await;
     files.put("users", one).await;
     let observed = Observed::start(files.registry());
@@ -187,7 +187,7 @@ async fn a_directory_that_is_swapped_behind_a_link_is_followed() {
 #[tokio::test]
 async fn several_services_may_stand_in_one_file() {
     let (one, two) = (Instance::new(9001), Instance::new(9002));
-    let files = Files::start().await;
+    let files = Files::new();
     let both = [
         document("orders", [one].into_iter()),
         document("users", [two].into_iter()),

@@ -70,7 +70,14 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         shutdown.clone(),
     )));
     let (reload_state, reload) = watch::channel(None);
-    tasks.spawn(infallible(reload_config(watcher, config.clone(), commands.clone(), metrics.clone(), reload_state, shutdown.clone())));
+    tasks.spawn(infallible(reload_config(
+        watcher,
+        config.clone(),
+        commands.clone(),
+        metrics.clone(),
+        reload_state,
+        shutdown.clone(),
+    )));
     let shared = transport::Shared {
         publication: publication.clone(),
         proxies: proxies.clone(),
@@ -80,8 +87,16 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     };
     let asking = Arc::new(Mutex::new(()));
     let controller = commands;
-    let admin_state =
-        Admin { sources, controller, proxies, publication, metrics, reload, asking, shutdown: shutdown.clone() };
+    let admin_state = Admin {
+        sources,
+        controller,
+        proxies,
+        publication,
+        metrics,
+        reload,
+        asking,
+        shutdown: shutdown.clone(),
+    };
     tasks.spawn(admin::serve(admin, admin_state));
     tracing::info!(
         xds = %config.xds.listen, admin = %config.admin.listen, sources = config.sources.len(),

@@ -53,7 +53,9 @@ impl Metrics {
     pub(crate) const MAX_LOGGED_CHARS: usize = 1024;
 
     pub(crate) fn new() -> Self {
-        let buckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+        let buckets = [
+            0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+        ];
         let mut metrics = Self {
             registry: Registry::with_prefix("leadsman"),
             streams: Gauge::default(),
@@ -76,7 +78,9 @@ impl Metrics {
     fn register(&mut self) {
         // A series that appears with its first count can't be alerted on: all start at zero.
         for family in [&self.responses, &self.response_bytes, &self.acks, &self.nacks] {
-            ResourceType::ALL.into_iter().for_each(|of| drop(family.get_or_create(&kind(of))));
+            ResourceType::ALL
+                .into_iter()
+                .for_each(|of| drop(family.get_or_create(&kind(of))));
         }
         let registry = &mut self.registry;
         registry.register("xds_streams", "Streams open now", self.streams.clone());
@@ -141,6 +145,8 @@ impl Metrics {
 
     /// How long ago the controller's loop turned.
     pub(crate) fn since_tick(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.last_tick.load(Ordering::Relaxed)))
+        self.started
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.last_tick.load(Ordering::Relaxed)))
     }
 }

@@ -66,7 +66,10 @@ impl Proxies {
     pub(crate) fn enter(self: &Arc<Self>, proxy: Proxy) -> Presence {
         let stream = proxy.stream;
         self.by_stream.insert(stream, proxy);
-        Presence { proxies: self.clone(), stream }
+        Presence {
+            proxies: self.clone(),
+            stream,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

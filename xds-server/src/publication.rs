@@ -71,7 +71,12 @@ impl Publication {
         streams.next += 1;
         let (id, mailbox) = (streams.next, Arc::<Mailbox>::default());
         streams.mailboxes.insert(id, mailbox.clone());
-        Seat { publication: self.clone(), id, mailbox, interests: Vec::new() }
+        Seat {
+            publication: self.clone(),
+            id,
+            mailbox,
+            interests: Vec::new(),
+        }
     }
 }
 
@@ -130,7 +135,10 @@ mod tests {
     use super::*;
 
     fn changes(name: &str) -> Changes {
-        Changes { clusters: BTreeSet::new(), endpoints: [Arc::from(name)].into() }
+        Changes {
+            clusters: BTreeSet::new(),
+            endpoints: [Arc::from(name)].into(),
+        }
     }
 
     #[test]
@@ -138,13 +146,21 @@ mod tests {
         let publication = Arc::new(Publication::default());
         let mut seat = publication.enter();
         let wants = |name: &str| Interest::Subscribe(ResourceType::Endpoint, name.into());
-        seat.update(&[wants("a")], || vec![Interest::Unsubscribe(ResourceType::Endpoint, "a".into())]);
+        seat.update(&[wants("a")], || {
+            vec![Interest::Unsubscribe(ResourceType::Endpoint, "a".into())]
+        });
         for _ in 0..1000 {
             publication.publish(Snapshot::default(), &changes("a"), false);
             publication.publish(Snapshot::default(), &changes("b"), false);
         }
         let changed = [(ResourceType::Endpoint, Arc::from("a"))].into();
-        assert_eq!(seat.take(), Letters { changed, certainty: false });
+        assert_eq!(
+            seat.take(),
+            Letters {
+                changed,
+                certainty: false
+            }
+        );
         assert_eq!(seat.take(), Letters::default());
         drop(seat);
         assert!(lock(&publication.streams).index.affected(&changes("a")).is_empty());

@@ -66,7 +66,9 @@ pub(crate) async fn serve(config: &Xds, listener: TcpListener, shared: Shared) -
         .tcp_nodelay(true)
         .accept_http1(false);
     if let Some(tls) = &config.tls {
-        server = server.tls_config(tls_config(tls).await?).context("the TLS configuration of `xds.tls` does not work")?;
+        server = server
+            .tls_config(tls_config(tls).await?)
+            .context("the TLS configuration of `xds.tls` does not work")?;
     }
     server
         .add_service(AggregatedDiscovery::new(shared))
@@ -77,7 +79,9 @@ pub(crate) async fn serve(config: &Xds, listener: TcpListener, shared: Shared) -
 
 async fn tls_config(tls: &Tls) -> anyhow::Result<ServerTlsConfig> {
     let read = |path: std::path::PathBuf| async move {
-        tokio::fs::read(&path).await.with_context(|| format!("{} can't be read", path.display()))
+        tokio::fs::read(&path)
+            .await
+            .with_context(|| format!("{} can't be read", path.display()))
     };
     let identity = Identity::from_pem(read(tls.cert.clone()).await?, read(tls.key.clone()).await?);
     let config = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE_TIMEOUT);

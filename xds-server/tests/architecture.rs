@@ -6,13 +6,48 @@ use std::process::Command;
 
 /// A folder or file, and what its production code must not mention.
 const LAW: &[(&str, &[&str])] = &[
-    ("core/src", &["tokio", "tonic", "hyper", "std::env", "std::fs", "std::net::Tcp", "SystemTime", "Instant", ".await"]),
-    ("core/src/model", &["crate::policy", "crate::snapshot", "crate::xds", "prost"]),
+    (
+        "core/src",
+        &[
+            "tokio",
+            "tonic",
+            "hyper",
+            "std::env",
+            "std::fs",
+            "std::net::Tcp",
+            "SystemTime",
+            "Instant",
+            ".await",
+        ],
+    ),
+    (
+        "core/src/model",
+        &["crate::policy", "crate::snapshot", "crate::xds", "prost"],
+    ),
     ("core/src/policy", &["crate::snapshot", "crate::xds", "prost"]),
     ("core/src/snapshot", &["crate::xds"]),
-    ("registry/src", &["leadsman_core::policy", "leadsman_core::snapshot", "leadsman_core::xds", "envoy_types"]),
-    ("src/transport", &["leadsman_registry", "leadsman_core::policy", "crate::controller", "crate::admin"]),
-    ("src/controller", &["tonic", "crate::transport", "crate::admin", "leadsman_core::xds"]),
+    (
+        "registry/src",
+        &[
+            "leadsman_core::policy",
+            "leadsman_core::snapshot",
+            "leadsman_core::xds",
+            "envoy_types",
+        ],
+    ),
+    (
+        "src/transport",
+        &[
+            "leadsman_registry",
+            "leadsman_core::policy",
+            "crate::controller",
+            "crate::admin",
+        ],
+    ),
+    (
+        "src/controller",
+        &["tonic", "crate::transport", "crate::admin", "leadsman_core::xds"],
+    ),
     ("src/admin", &["tonic", "envoy_types", "crate::transport"]),
 ];
 
@@ -35,7 +70,11 @@ fn sources(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(path) else { return found };
     for entry in entries.map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
-            found.extend(sources(&entry).into_iter().filter(|inner| *inner != entry.with_extension("rs")));
+            found.extend(
+                sources(&entry)
+                    .into_iter()
+                    .filter(|inner| *inner != entry.with_extension("rs")),
+            );
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
             found.push(entry);
         }
@@ -47,12 +86,16 @@ fn sources(path: &Path) -> Vec<PathBuf> {
 
 /// The code that ships: without comments and without tests.
 fn production(path: &Path) -> Vec<String> {
-    if path.file_stem().is_some_and(|stem| stem == "tests") || path.components().any(|part| part.as_os_str() == "tests") {
+    if path.file_stem().is_some_and(|stem| stem == "tests") || path.components().any(|part| part.as_os_str() == "tests")
+    {
         return Vec::new();
     }
     let text = fs::read_to_string(path).unwrap();
     let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
-    code.lines().filter(|line| !line.trim_start().starts_with("//")).map(ToOwned::to_owned).collect()
+    code.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 #[test]
@@ -60,7 +103,10 @@ fn nothing_points_back() {
     let mut found = Vec::new();
     for (place, forbidden) in LAW {
         let files = sources(&root().join(place));
-        assert!(!files.is_empty(), "{place} has no sources: the law names a place that moved");
+        assert!(
+            !files.is_empty(),
+            "{place} has no sources: the law names a place that moved"
+        );
         for file in files {
             for line in production(&file) {
                 for word in forbidden.iter().filter(|word| line.contains(**word)) {
@@ -89,7 +135,14 @@ fn vendor_types_stay_in_their_module() {
 
 #[test]
 fn no_file_is_longer_than_a_person_reads_at_once() {
-    let places = ["src", "core/src", "registry/src", "../wasm-filter/src", "../wasm-filter/logic/src", "../proto/src"];
+    let places = [
+        "src",
+        "core/src",
+        "registry/src",
+        "../wasm-filter/src",
+        "../wasm-filter/logic/src",
+        "../proto/src",
+    ];
     let files = places.iter().flat_map(|place| sources(&root().join(place)));
     let long: Vec<String> = files
         .map(|file| (production(&file).len(), file))
@@ -101,9 +154,18 @@ fn no_file_is_longer_than_a_person_reads_at_once() {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    let places = ["src", "core/src", "registry/src", "../wasm-filter/src", "../wasm-filter/logic/src", "../proto/src"];
+    let places = [
+        "src",
+        "core/src",
+        "registry/src",
+        "../wasm-filter/src",
+        "../wasm-filter/logic/src",
+        "../proto/src",
+    ];
     let files = places.iter().flat_map(|place| sources(&root().join(place)));
-    let silent: Vec<_> = files.filter(|file| !fs::read_to_string(file).unwrap().starts_with("//!")).collect();
+    let silent: Vec<_> = files
+        .filter(|file| !fs::read_to_string(file).unwrap().starts_with("//!"))
+        .collect();
     assert!(silent.is_empty(), "{silent:?}");
 }
 
@@ -111,14 +173,30 @@ fn every_file_says_what_it_is_for() {
 fn core_has_no_runtime_and_no_transport() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["tree", "--offline", "--locked", "-p", "leadsman-core", "--prefix", "none", "--format", "{p}"])
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "-p",
+            "leadsman-core",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8(output.stdout).unwrap();
-    assert!(tree.contains("prost "), "the tree is not what this test believes:\n{tree}");
+    assert!(
+        tree.contains("prost "),
+        "the tree is not what this test believes:\n{tree}"
+    );
     let forbidden = ["tokio ", "tonic ", "hyper ", "h2 ", "axum "];
-    let found: Vec<&str> = tree.lines().filter(|line| forbidden.iter().any(|name| line.starts_with(name))).collect();
+    let found: Vec<&str> = tree
+        .lines()
+        .filter(|line| forbidden.iter().any(|name| line.starts_with(name)))
+        .collect();
     assert!(found.is_empty(), "leadsman-core depends on {found:?}");
 }

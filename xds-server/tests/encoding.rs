@@ -25,18 +25,35 @@ use leadsman_core::xds::Response;
 use prost::Message;
 
 fn endpoint(address: &str, weight: f64, health: Health, zone: &str) -> Endpoint {
-    let locality = Locality { region: "eu".into(), zone: zone.into(), sub_zone: "rack".into() };
+    let locality = Locality {
+        region: "eu".into(),
+        zone: zone.into(),
+        sub_zone: "rack".into(),
+    };
     let address = Address::parse(address).unwrap();
     let weight = Weight::new(weight).unwrap();
-    Endpoint { weight, health, locality, ..Endpoint::new(address, Provenance::default()) }
+    Endpoint {
+        weight,
+        health,
+        locality,
+        ..Endpoint::new(address, Provenance::default())
+    }
 }
 
 fn snapshot(protocol: Protocol, endpoints: Vec<Endpoint>) -> Snapshot {
     let (source, name) = (SourceName::new("shop").unwrap(), ServiceName::new("orders").unwrap());
-    let settings =
-        ServiceSettings { protocol, connect_timeout: Duration::from_millis(1_250), ..ServiceSettings::default() };
+    let settings = ServiceSettings {
+        protocol,
+        connect_timeout: Duration::from_millis(1_250),
+        ..ServiceSettings::default()
+    };
     let mut catalog = Catalog::new([source.clone()]);
-    catalog.resync(&source, vec![Service::new(name.clone(), endpoints)], &Evidence::Complete, Duration::ZERO);
+    catalog.resync(
+        &source,
+        vec![Service::new(name.clone(), endpoints)],
+        &Evidence::Complete,
+        Duration::ZERO,
+    );
     let mut builder = Builder::default();
     builder.put(&resolve(&catalog, &name, &settings), &settings, &mut Changes::default());
     builder.publish()
@@ -55,7 +72,10 @@ fn received<M: Message + Default>(snapshot: &Snapshot, kind: ResourceType) -> M 
     };
     let response = DeltaDiscoveryResponse::decode(response.encode("cp-1")).unwrap();
     assert_eq!(response.type_url, kind.type_url());
-    assert_eq!((response.nonce.as_str(), response.system_version_info.as_str()), ("7", "3"));
+    assert_eq!(
+        (response.nonce.as_str(), response.system_version_info.as_str()),
+        ("7", "3")
+    );
     assert_eq!(response.removed_resources, ["gone"]);
     assert_eq!(response.control_plane.unwrap().identifier, "cp-1");
     assert_eq!(response.resources.len(), 1);
@@ -71,7 +91,10 @@ fn a_cluster_takes_its_endpoints_over_the_same_stream() {
     let cluster: Cluster = received(&snapshot(Protocol::Http1, vec![]), ResourceType::Cluster);
     let eds = cluster.eds_cluster_config.clone().unwrap();
     let config = eds.eds_config.unwrap();
-    assert!(matches!(config.config_source_specifier, Some(ConfigSourceSpecifier::Ads(_))));
+    assert!(matches!(
+        config.config_source_specifier,
+        Some(ConfigSourceSpecifier::Ads(_))
+    ));
     assert_eq!(config.resource_api_version, ApiVersion::V3 as i32);
     let timeout = cluster.connect_timeout.unwrap();
     assert_eq!((timeout.seconds, timeout.nanos), (1, 250_000_000));
@@ -92,12 +115,18 @@ fn http2_and_grpc_clusters_speak_http2_to_their_endpoints() {
         let cluster: Cluster = received(&snapshot(protocol, vec![]), ResourceType::Cluster);
         let options = &cluster.typed_extension_protocol_options;
         let any = &options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
-        assert_eq!(any.type_url, "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+        assert_eq!(
+            any.type_url,
+            "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        );
         let options = HttpProtocolOptions::decode(any.value.as_slice()).unwrap();
         let Some(UpstreamProtocolOptions::ExplicitHttpConfig(http)) = options.upstream_protocol_options else {
             panic!("explicit configuration expected")
         };
-        assert!(matches!(http.protocol_config, Some(ProtocolConfig::Http2ProtocolOptions(_))));
+        assert!(matches!(
+            http.protocol_config,
+            Some(ProtocolConfig::Http2ProtocolOptions(_))
+        ));
     }
 }
 
@@ -116,10 +145,16 @@ fn endpoints_carry_address_health_weight_locality_and_our_stamp() {
     for group in &assignment.endpoints {
         let locality = group.locality.as_ref().unwrap();
         assert_eq!((locality.region.as_str(), locality.sub_zone.as_str()), ("eu", "rack"));
-        shown.insert(locality.zone.clone(), group.lb_endpoints.iter().map(show).collect::<Vec<_>>());
+        shown.insert(
+            locality.zone.clone(),
+            group.lb_endpoints.iter().map(show).collect::<Vec<_>>(),
+        );
     }
     let expected = BTreeMap::from([
-        ("a".to_owned(), vec!["10.0.0.1:80 Healthy 3".to_owned(), "10.0.0.2:80 Draining 1".to_owned()]),
+        (
+            "a".to_owned(),
+            vec!["10.0.0.1:80 Healthy 3".to_owned(), "10.0.0.2:80 Draining 1".to_owned()],
+        ),
         (
             "b".to_owned(),
             vec![
@@ -133,11 +168,15 @@ fn endpoints_carry_address_health_weight_locality_and_our_stamp() {
 }
 
 fn show(endpoint: &LbEndpoint) -> String {
-    let Some(HostIdentifier::Endpoint(host)) = &endpoint.host_identifier else { panic!("an endpoint expected") };
+    let Some(HostIdentifier::Endpoint(host)) = &endpoint.host_identifier else {
+        panic!("an endpoint expected")
+    };
     let Some(PbAddress::SocketAddress(socket)) = host.address.as_ref().and_then(|a| a.address.as_ref()) else {
         panic!("a socket address expected")
     };
-    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else { panic!("a port expected") };
+    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
+        panic!("a port expected")
+    };
     let stamp = &endpoint.metadata.as_ref().unwrap().filter_metadata["leadsman"].fields;
     let text = |key: &str| match stamp[key].kind.as_ref() {
         Some(Kind::StringValue(text)) => text.clone(),
@@ -152,6 +191,9 @@ fn show(endpoint: &LbEndpoint) -> String {
 #[test]
 fn no_endpoints_is_an_empty_assignment() {
     let assignment: ClusterLoadAssignment = received(&snapshot(Protocol::Http1, vec![]), ResourceType::Endpoint);
-    let expected = ClusterLoadAssignment { cluster_name: "orders".to_owned(), ..ClusterLoadAssignment::default() };
+    let expected = ClusterLoadAssignment {
+        cluster_name: "orders".to_owned(),
+        ..ClusterLoadAssignment::default()
+    };
     assert_eq!(assignment, expected);
 }

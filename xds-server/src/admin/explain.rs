@@ -19,7 +19,13 @@ pub(super) async fn explain(State(admin): State<Admin>, Path(name): Path<String>
         Ok(subject) => subject,
         Err(response) => return response,
     };
-    let Subject { settings, clusters, resolution, rejections, snapshot } = subject;
+    let Subject {
+        settings,
+        clusters,
+        resolution,
+        rejections,
+        snapshot,
+    } = subject;
     let own = clusters.first();
     let version = |kind| Some(snapshot.get(kind, own?.as_str())?.version.to_string());
     let mut endpoints: Vec<&Decision> = resolution.decisions.iter().collect();
@@ -28,7 +34,11 @@ pub(super) async fn explain(State(admin): State<Admin>, Path(name): Path<String>
         service: resolution.service.to_string(),
         cluster: own.map(ToString::to_string).unwrap_or_default(),
         settings: (&settings).into(),
-        sources: resolution.sources.iter().map(|view| source(&admin, view, &resolution)).collect(),
+        sources: resolution
+            .sources
+            .iter()
+            .map(|view| source(&admin, view, &resolution))
+            .collect(),
         endpoints: endpoints.into_iter().map(endpoint).collect(),
         rejected: rejections.into_iter().map(rejected).collect(),
         resources: api::Resources {
@@ -44,8 +54,16 @@ pub(super) async fn explain(State(admin): State<Admin>, Path(name): Path<String>
 }
 
 fn source(admin: &Admin, view: &SourceView, resolution: &Resolution) -> api::ExplainedSource {
-    let status = admin.sources.iter().map(|status| status.borrow().clone()).find(|status| status.name == view.source);
-    let first = resolution.sources.iter().find(|view| view.used).map(|view| view.source.to_string());
+    let status = admin
+        .sources
+        .iter()
+        .map(|status| status.borrow().clone())
+        .find(|status| status.name == view.source);
+    let first = resolution
+        .sources
+        .iter()
+        .find(|view| view.used)
+        .map(|view| view.source.to_string());
     let decision = match (&view.listed, view.used, first) {
         (Presence::Unknown, _, _) => "has not said anything about the service yet".to_owned(),
         (Presence::Known(false), _, _) => "does not list the service".to_owned(),
@@ -54,7 +72,9 @@ fn source(admin: &Admin, view: &SourceView, resolution: &Resolution) -> api::Exp
     };
     api::ExplainedSource {
         name: view.source.to_string(),
-        state: status.as_ref().map_or(api::SourceState::Connecting, |status| status.state.into()),
+        state: status
+            .as_ref()
+            .map_or(api::SourceState::Connecting, |status| status.state.into()),
         last_event: status.and_then(|status| status.last_event).map(Into::into),
         listed: match view.listed {
             Presence::Unknown => None,
@@ -98,8 +118,16 @@ fn rejected((source, rejection): (SourceName, Rejection)) -> api::RejectedRecord
 
 async fn deliveries(admin: &Admin, cluster: &ClusterName) -> Vec<api::ExplainedProxy> {
     let _one_at_a_time = admin.asking.lock().await;
-    let asked = admin.proxies.all().into_iter().map(|proxy| delivery(proxy, cluster.clone()));
-    futures_util::future::join_all(asked).await.into_iter().flatten().collect()
+    let asked = admin
+        .proxies
+        .all()
+        .into_iter()
+        .map(|proxy| delivery(proxy, cluster.clone()));
+    futures_util::future::join_all(asked)
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A proxy that went away while it was asked is left out.
@@ -107,7 +135,9 @@ async fn delivery(proxy: Proxy, cluster: ClusterName) -> Option<api::ExplainedPr
     let delivery = proxy.delivery(cluster).await?;
     let (assignment, version) = state(&delivery.assignment);
     let refused = [&delivery.cluster, &delivery.assignment];
-    let refused = refused.into_iter().any(|state| matches!(state, ResourceState::Rejected { .. }));
+    let refused = refused
+        .into_iter()
+        .any(|state| matches!(state, ResourceState::Rejected { .. }));
     Some(api::ExplainedProxy {
         id: proxy_id(&proxy),
         cluster: state(&delivery.cluster).0,

@@ -24,7 +24,10 @@ const REASON: &str = "leadsman-reason";
 
 /// A question that the controller is too late to answer: it is stuck, or shutting down.
 pub(super) fn unavailable() -> Response {
-    problem(StatusCode::SERVICE_UNAVAILABLE, "the controller does not answer".to_owned())
+    problem(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the controller does not answer".to_owned(),
+    )
 }
 
 pub(super) fn problem(status: StatusCode, error: String) -> Response {
@@ -57,11 +60,23 @@ pub(super) async fn livez(State(admin): State<Admin>) -> Response {
 /// Ready means that every source has listed its services once, and that the listing is published.
 pub(super) async fn readyz(State(admin): State<Admin>, Query(query): Query<BTreeMap<String, String>>) -> Response {
     let sources: Vec<api::Source> = admin.sources.iter().map(|status| (&*status.borrow()).into()).collect();
-    let unready: Vec<String> = sources.iter().filter(|source| !source.synced).map(|s| s.name.clone()).collect();
+    let unready: Vec<String> = sources
+        .iter()
+        .filter(|source| !source.synced)
+        .map(|s| s.name.clone())
+        .collect();
     let ready = unready.is_empty() && admin.publication.snapshot().is_answering();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     if !query.contains_key("verbose") {
-        let text = if ready { "ok\n".to_owned() } else { format!("waiting for sources: {}\n", unready.join(", ")) };
+        let text = if ready {
+            "ok\n".to_owned()
+        } else {
+            format!("waiting for sources: {}\n", unready.join(", "))
+        };
         return (status, text).into_response();
     }
     let reload = admin.reload.borrow().clone();
@@ -69,10 +84,15 @@ pub(super) async fn readyz(State(admin): State<Admin>, Query(query): Query<BTree
         .iter()
         .filter(|source| source.synced && source.state != api::SourceState::Live)
         .map(|source| format!("source {} is {}", source.name, source.state))
-        .chain(reload.as_ref().map(|_| "the newest configuration file has mistakes; the old one is in force".to_owned()))
+        .chain(
+            reload
+                .as_ref()
+                .map(|_| "the newest configuration file has mistakes; the old one is in force".to_owned()),
+        )
         .collect();
     let config = json!({ "ok": reload.is_none(), "error": reload });
-    let body = json!({ "ready": ready, "unready": unready, "degraded": degraded, "config": config, "sources": sources });
+    let body =
+        json!({ "ready": ready, "unready": unready, "degraded": degraded, "config": config, "sources": sources });
     (status, Json(body)).into_response()
 }
 
@@ -88,7 +108,13 @@ pub(super) async fn services(State(admin): State<Admin>) -> Response {
 }
 
 fn summary(overview: &Overview) -> api::ServiceSummary {
-    let Overview { name, clusters, resolution, rejected, version } = overview;
+    let Overview {
+        name,
+        clusters,
+        resolution,
+        rejected,
+        version,
+    } = overview;
     let used = resolution.sources.iter().filter(|view| view.used);
     let usable = resolution.published().filter(|decision| decision.health.is_usable());
     api::ServiceSummary {
@@ -107,10 +133,16 @@ pub(super) async fn service(State(admin): State<Admin>, Path(name): Path<String>
         Ok(subject) => subject,
         Err(response) => return response,
     };
-    let Subject { clusters, resolution, rejections, snapshot, .. } = subject;
-    let assignment = clusters.first().and_then(|cluster| {
-        snapshot.get(ResourceType::Endpoint, cluster.as_str())
-    });
+    let Subject {
+        clusters,
+        resolution,
+        rejections,
+        snapshot,
+        ..
+    } = subject;
+    let assignment = clusters
+        .first()
+        .and_then(|cluster| snapshot.get(ResourceType::Endpoint, cluster.as_str()));
     let version = assignment.map(|assignment| assignment.version.to_string());
     let mut members: Vec<&Decision> = resolution.published().collect();
     members.sort_by_key(|decision| decision.endpoint.address);
@@ -130,8 +162,16 @@ pub(super) async fn service(State(admin): State<Admin>, Path(name): Path<String>
 /// Everything about a service, or the answer that there is nothing.
 pub(super) async fn find(admin: &Admin, name: &str) -> Result<Subject, Response> {
     let name = ServiceName::new(name).map_err(|error| problem(StatusCode::BAD_REQUEST, error.to_string()))?;
-    let asked = admin.ask(|reply| Command::Explain(name.clone(), reply)).await.ok_or_else(unavailable)?;
-    asked.ok_or_else(|| problem(StatusCode::NOT_FOUND, format!("no source has ever listed a service {name}")))
+    let asked = admin
+        .ask(|reply| Command::Explain(name.clone(), reply))
+        .await
+        .ok_or_else(unavailable)?;
+    asked.ok_or_else(|| {
+        problem(
+            StatusCode::NOT_FOUND,
+            format!("no source has ever listed a service {name}"),
+        )
+    })
 }
 
 fn member(decision: &Decision) -> api::Endpoint {
@@ -156,7 +196,9 @@ pub(super) async fn proxies(State(admin): State<Admin>) -> Json<Vec<api::Proxy>>
 
 pub(super) async fn proxy(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
     let all = admin.proxies.all();
-    let found = all.into_iter().find(|proxy| proxy_id(proxy) == id || proxy.node.id == id);
+    let found = all
+        .into_iter()
+        .find(|proxy| proxy_id(proxy) == id || proxy.node.id == id);
     match found {
         Some(proxy) => {
             let standing = proxy.standing().await;
@@ -193,16 +235,25 @@ fn describe_type(standing: Standing) -> api::ProxyType {
         sent: report.sent.saturating_sub(report.acked) as u64,
         acked: report.acked as u64,
         rejected: report.rejected.len() as u64,
-        last_nack: refusal.map(|refusal| api::Nack { at: refusal.at.into(), message: refusal.message }),
-        oldest_unacked_ms: report.oldest_unacked.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        last_nack: refusal.map(|refusal| api::Nack {
+            at: refusal.at.into(),
+            message: refusal.message,
+        }),
+        oldest_unacked_ms: report
+            .oldest_unacked
+            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 
 /// Endpoints that are kept although the registry, which is not the one it was, does not list them.
 pub(super) async fn guard(State(admin): State<Admin>) -> Response {
-    let Some(held) = admin.ask(Command::Held).await else { return unavailable() };
-    let held: Vec<_> =
-        held.into_iter().map(|(source, held)| json!({ "source": source.as_str(), "held": held })).collect();
+    let Some(held) = admin.ask(Command::Held).await else {
+        return unavailable();
+    };
+    let held: Vec<_> = held
+        .into_iter()
+        .map(|(source, held)| json!({ "source": source.as_str(), "held": held }))
+        .collect();
     Json(held).into_response()
 }
 
@@ -210,17 +261,25 @@ pub(super) async fn release(State(admin): State<Admin>, Path(source): Path<Strin
     let Some(reason) = headers.get(REASON).and_then(|reason| reason.to_str().ok()) else {
         return problem(StatusCode::BAD_REQUEST, format!("say why in the header {REASON}"));
     };
-    let known = admin.sources.iter().any(|status| status.borrow().name.as_str() == source);
-    let Ok(name) = SourceName::new(&source) else { return problem(StatusCode::NOT_FOUND, "no such source".to_owned()) };
+    let known = admin
+        .sources
+        .iter()
+        .any(|status| status.borrow().name.as_str() == source);
+    let Ok(name) = SourceName::new(&source) else {
+        return problem(StatusCode::NOT_FOUND, "no such source".to_owned());
+    };
     if !known {
         return problem(StatusCode::NOT_FOUND, format!("there is no source {source}"));
     }
-    let Some(released) = admin.ask(|reply| Command::Release(name, reply)).await else { return unavailable() };
+    let Some(released) = admin.ask(|reply| Command::Release(name, reply)).await else {
+        return unavailable();
+    };
     tracing::warn!(target: "leadsman::audit", %source, reason, released, "held endpoints released by an operator");
     Json(json!({ "source": source, "released": released })).into_response()
 }
 
 pub(super) async fn not_found() -> Response {
-    let paths = "/livez /readyz /metrics /api/v1/{sources,services,services/NAME,explain/NAME,proxies,proxies/ID,guard}";
+    let paths =
+        "/livez /readyz /metrics /api/v1/{sources,services,services/NAME,explain/NAME,proxies,proxies/ID,guard}";
     problem(StatusCode::NOT_FOUND, format!("there is nothing here; try {paths}"))
 }

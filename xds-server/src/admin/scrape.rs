@@ -23,7 +23,10 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
     let snapshot = admin.publication.snapshot();
     let moment = Moment {
         sources: admin.sources.iter().map(|status| status.borrow().clone()).collect(),
-        held: held.into_iter().map(|(source, held)| (source.to_string(), held)).collect(),
+        held: held
+            .into_iter()
+            .map(|(source, held)| (source.to_string(), held))
+            .collect(),
         clusters: snapshot.len(ResourceType::Cluster),
         serial: snapshot.serial(),
         proxies: admin.proxies.len(),
@@ -58,12 +61,28 @@ type SourceCounter = (&'static str, &'static str, fn(&SourceStatus) -> u64);
 
 const SOURCE_COUNTERS: [SourceCounter; 8] = [
     ("source_sessions", "Sessions begun", |status| status.counters.sessions),
-    ("source_session_errors", "Sessions that ended with an error", |status| status.counters.session_errors),
-    ("source_auth_failures", "Sessions refused for their credentials", |status| status.counters.auth_failures),
-    ("source_resyncs", "Full listings taken over", |status| status.counters.resyncs),
-    ("source_applies", "Changes of a service taken over", |status| status.counters.applies),
-    ("source_deletes", "Services that went away", |status| status.counters.deletes),
-    ("reconciles", "Comparisons of what is held with a fresh read", |status| status.counters.reconciles),
+    ("source_session_errors", "Sessions that ended with an error", |status| {
+        status.counters.session_errors
+    }),
+    (
+        "source_auth_failures",
+        "Sessions refused for their credentials",
+        |status| status.counters.auth_failures,
+    ),
+    ("source_resyncs", "Full listings taken over", |status| {
+        status.counters.resyncs
+    }),
+    ("source_applies", "Changes of a service taken over", |status| {
+        status.counters.applies
+    }),
+    ("source_deletes", "Services that went away", |status| {
+        status.counters.deletes
+    }),
+    (
+        "reconciles",
+        "Comparisons of what is held with a fresh read",
+        |status| status.counters.reconciles,
+    ),
     (
         "reconcile_drift",
         "Records that differed in such a comparison: each is an event that was lost",

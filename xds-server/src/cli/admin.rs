@@ -8,7 +8,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::api::Problem;
 
 /// A person waits for the answer; a server that needs longer is as good as gone.
@@ -68,13 +68,10 @@ impl Server {
 async fn exchange(uri: Uri) -> anyhow::Result<(StatusCode, Vec<u8>)> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
     let request = Request::get(uri).body(Empty::new())?;
-    let response = client.request(request).await.map_err(|error| {
-        // The outer error only says that connecting failed; the reason is inside.
-        match std::error::Error::source(&error) {
-            Some(cause) => anyhow::anyhow!("{cause}"),
-            None => anyhow::anyhow!("{error}"),
-        }
-    })?;
+    let response = client
+        .request(request)
+        .await
+        .map_err(|error| anyhow::anyhow!(output::innermost(&error)))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
         .collect()

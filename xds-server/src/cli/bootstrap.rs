@@ -202,6 +202,15 @@ mod tests {
     }
 
     #[test]
+    fn the_file_that_users_copy_begins_with_what_this_prints() {
+        let copied = include_str!("../../../envoy-config/bootstrap.yaml");
+        let printed = bootstrap(&[]).unwrap().yaml();
+        assert!(copied.starts_with(&printed), "write this into envoy-config/bootstrap.yaml:\n{printed}");
+        let value: serde_json::Value = serde_saphyr::from_str(copied).unwrap();
+        assert!(value["static_resources"]["listeners"].is_array());
+    }
+
+    #[test]
     fn a_host_name_is_resolved_by_envoy() {
         let bootstrap = bootstrap(&["--xds", "leadsman.internal:18000"]).unwrap();
         let value: serde_json::Value = serde_saphyr::from_str(&bootstrap.yaml()).unwrap();

@@ -72,6 +72,15 @@ pub(super) fn visible(text: &str) -> String {
         .collect()
 }
 
+/// The innermost reason of an error: the outer ones only say that something failed.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
+}
+
 /// The two largest units are all a person reads: `2d 4h`, `5m 3s`, `12s`.
 pub(super) fn age(age: Duration) -> String {
     let seconds = age.as_secs();
@@ -126,7 +135,7 @@ mod tests {
         table.row(["longer".to_owned(), "x\u{1b}[31m\n".to_owned(), "é".to_owned()]);
         assert_eq!(
             table.render(),
-            "NAME    STATE   WHY\na       live    -\nlonger  x\u{fffd}[31m\u{fffd}  é\n"
+            "NAME    STATE    WHY\na       live     -\nlonger  x\u{fffd}[31m\u{fffd}  é\n"
         );
     }
 

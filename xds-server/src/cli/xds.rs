@@ -146,10 +146,7 @@ impl Watch {
             .keep_alive_while_idle(true)
             .connect()
             .await
-            .map_err(|error| {
-                let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                self.unreachable(&cause)
-            })
+            .map_err(|error| self.unreachable(&output::innermost(&error)))
     }
 
     fn unreachable(&self, why: &str) -> Failure {

@@ -57,7 +57,11 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(settings: Settings) -> Self {
-        let Settings { sources, services, startup_wait } = settings;
+        let Settings {
+            sources,
+            services,
+            startup_wait,
+        } = settings;
         Self {
             catalog: Catalog::new(sources),
             builder: Builder::default(),
@@ -75,7 +79,12 @@ impl State {
     pub(super) fn handle_event(&mut self, event: SourceEvent, now: Duration) {
         let SourceEvent { source, event, .. } = event;
         let changed = match event {
-            Event::Resync { services, unattributed, evidence, .. } => {
+            Event::Resync {
+                services,
+                unattributed,
+                evidence,
+                ..
+            } => {
                 log_rejections(&source, &unattributed);
                 self.catalog.set_unattributed(&source, unattributed);
                 self.catalog.resync(&source, services, &evidence, now)
@@ -108,7 +117,11 @@ impl State {
     /// Decides about everything that is due, and returns what there is to publish.
     pub(super) fn advance(&mut self, now: Duration) -> Option<Next> {
         self.changed.extend(self.catalog.expire(now));
-        let due = self.waiting.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone());
+        let due = self
+            .waiting
+            .iter()
+            .filter(|(_, due)| **due <= now)
+            .map(|(name, _)| name.clone());
         self.changed.extend(due.collect::<Vec<_>>());
         let certainty = self.update_certainty(now);
         let mut changes = Changes::default();
@@ -119,14 +132,20 @@ impl State {
             return None;
         }
         self.published = self.builder.publish();
-        Some(Next { snapshot: self.published.clone(), changes, certainty })
+        Some(Next {
+            snapshot: self.published.clone(),
+            changes,
+            certainty,
+        })
     }
 
     fn decide(&mut self, name: ServiceName, now: Duration, changes: &mut Changes) {
         self.waiting.remove(&name);
         let settings = self.services.settings(&name);
         let resolution = resolve(&self.catalog, &name, &settings);
-        let Some(urgency) = self.builder.urgency(&resolution, &settings) else { return };
+        let Some(urgency) = self.builder.urgency(&resolution, &settings) else {
+            return;
+        };
         let pace = self.paces.entry(name.clone()).or_default();
         let due = pace.due(urgency, now);
         if due > now {
@@ -143,7 +162,8 @@ impl State {
     /// The wait for the sources is bounded by the clock; what was answered once stays answered.
     fn update_certainty(&mut self, now: Duration) -> bool {
         let complete = self.catalog.is_complete();
-        let answering = self.answering || self.catalog.is_synced() || now >= self.startup_wait;
+        let waited = now >= self.startup_wait && self.catalog.is_informed();
+        let answering = self.answering || self.catalog.is_synced() || waited;
         let news = (answering, complete) != (self.answering, self.complete);
         if news {
             (self.answering, self.complete) = (answering, complete);
@@ -154,8 +174,11 @@ impl State {
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let waiting = self.waiting.values().min().copied();
-        let startup = (!self.answering).then_some(self.startup_wait);
-        [waiting, startup, self.catalog.next_deadline()].into_iter().flatten().min()
+        let startup = (!self.answering && self.catalog.is_informed()).then_some(self.startup_wait);
+        [waiting, startup, self.catalog.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn overview(&self) -> Vec<Overview> {
@@ -164,7 +187,13 @@ impl State {
             let clusters = self.builder.clusters_of(&name).to_vec();
             let rejected = self.rejections(&name).len();
             let version = clusters.first().and_then(|cluster| self.version(cluster));
-            Overview { name, clusters, resolution, rejected, version }
+            Overview {
+                name,
+                clusters,
+                resolution,
+                rejected,
+                version,
+            }
         };
         self.catalog.services().into_iter().map(of).collect()
     }
@@ -185,7 +214,10 @@ impl State {
     }
 
     pub(super) fn held(&self) -> Vec<(SourceName, usize)> {
-        self.catalog.sources().map(|source| (source.clone(), self.catalog.held(source))).collect()
+        self.catalog
+            .sources()
+            .map(|source| (source.clone(), self.catalog.held(source)))
+            .collect()
     }
 
     fn rejections(&self, name: &ServiceName) -> Vec<(SourceName, Rejection)> {

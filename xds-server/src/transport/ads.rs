@@ -123,7 +123,7 @@ impl Stream {
     }
 
     fn announce(&self, node: Node) -> Presence {
-        tracing::info!(node = %node.id, peer = ?self.peer, user_agent = %node.user_agent, "proxy connected");
+        tracing::info!(node = %node.id, peer = self.peer.map(tracing::field::display), user_agent = %node.user_agent, "proxy connected");
         self.shared.proxies.enter(Proxy {
             stream: self.seat.id(),
             node,
@@ -134,7 +134,9 @@ impl Stream {
     }
 
     fn note_answer(&mut self, request: &leadsman_core::xds::Request) {
-        let Some(kind) = ResourceType::from_type_url(&request.type_url) else { return };
+        let Some(kind) = ResourceType::from_type_url(&request.type_url) else {
+            return;
+        };
         if request.response_nonce.is_empty() {
             return;
         }
@@ -146,7 +148,10 @@ impl Stream {
         let message: String = message.chars().take(Metrics::MAX_LOGGED_CHARS).collect();
         let node = self.protocol.node().map(|node| node.id.as_str()).unwrap_or_default();
         tracing::warn!(%node, kind = ?kind, %message, "a proxy refused a response");
-        let refusal = Refusal { at: SystemTime::now(), message };
+        let refusal = Refusal {
+            at: SystemTime::now(),
+            message,
+        };
         if let Some(slot) = self.refusals.get_mut(slot(kind)) {
             *slot = Some(refusal);
         }
@@ -191,7 +196,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(node) = self.protocol.node() {
-            tracing::info!(node = %node.id, peer = ?self.peer, "proxy gone");
+            tracing::info!(node = %node.id, peer = self.peer.map(tracing::field::display), "proxy gone");
         }
     }
 }

@@ -13,8 +13,9 @@ use leadsman_core::xds::{Node, Request};
 pub(super) fn request(request: DeltaDiscoveryRequest) -> Request {
     let shared = |names: Vec<String>| names.into_iter().map(Arc::from).collect();
     let versions = request.initial_resource_versions.into_iter();
-    let initial_versions: BTreeMap<Arc<str>, _> =
-        versions.map(|(name, version)| (Arc::from(name), version.parse().ok())).collect();
+    let initial_versions: BTreeMap<Arc<str>, _> = versions
+        .map(|(name, version)| (Arc::from(name), version.parse().ok()))
+        .collect();
     Request {
         node: request.node.map(node),
         type_url: request.type_url,
@@ -35,7 +36,11 @@ fn node(node: core_pb::Node) -> Node {
             .unwrap_or_default(),
         None => String::new(),
     };
-    let locality = node.locality.map(|l| Locality { region: l.region, zone: l.zone, sub_zone: l.sub_zone });
+    let locality = node.locality.map(|l| Locality {
+        region: l.region,
+        zone: l.zone,
+        sub_zone: l.sub_zone,
+    });
     Node {
         id: node.id,
         cluster: node.cluster,

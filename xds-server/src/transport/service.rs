@@ -46,10 +46,14 @@ impl tower::Service<http::Request<Body>> for AggregatedDiscovery {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let method = Delta { shared: self.shared.clone() };
+        let method = Delta {
+            shared: self.shared.clone(),
+        };
         Box::pin(async move {
             if request.uri().path() != DELTA {
-                return Ok(Status::unimplemented("this server speaks delta xDS: set api_type to DELTA_GRPC").into_http());
+                return Ok(
+                    Status::unimplemented("this server speaks delta xDS: set api_type to DELTA_GRPC").into_http(),
+                );
             }
             let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(MAX_REQUEST_BYTES);
             Ok(grpc.streaming(method, request).await)

@@ -196,6 +196,11 @@ impl Catalog {
         self.sources.values().all(|state| state.synced)
     }
 
+    /// Whether any source has answered: while none has, there is nothing to say to anybody.
+    pub fn is_informed(&self) -> bool {
+        self.sources.values().any(|state| state.synced)
+    }
+
     /// Whether every source has been read in full, so that what nobody lists does not exist.
     pub fn is_complete(&self) -> bool {
         self.sources.values().all(|state| state.synced && !state.partial)

@@ -92,7 +92,7 @@ mod tests {
         let mut index = SubscriberIndex::default();
         index.update(1, &[Interest::Everything(ResourceType::Cluster)]);
         index.update(2, &[Interest::Subscribe(ResourceType::Endpoint, a.clone())]);
-        index.update(3, &[Interest::Subscribe(ResourceType::Endpoint, b.clone())]);
+        index.update(3, &[Interest::Subscribe(ResourceType::Endpoint, b)]);
         let changes = Changes {
             clusters: [a.clone()].into(),
             endpoints: [a.clone()].into(),

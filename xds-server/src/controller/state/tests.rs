@@ -13,29 +13,61 @@ fn source(name: &str) -> SourceName {
 
 fn state(sources: &[&str]) -> State {
     let sources = sources.iter().map(|name| source(name)).collect();
-    State::new(Settings { sources, services: Services::default(), startup_wait: WAIT })
+    State::new(Settings {
+        sources,
+        services: Services::default(),
+        startup_wait: WAIT,
+    })
 }
 
 fn orders(weight: f64) -> Service {
     let address = Address::new("10.0.0.1", 80).unwrap();
     let weight = Weight::new(weight).unwrap();
-    let endpoint = Endpoint { weight, ..Endpoint::new(address, Provenance::default()) };
+    let endpoint = Endpoint {
+        weight,
+        ..Endpoint::new(address, Provenance::default())
+    };
     Service::new(ServiceName::new("orders").unwrap(), vec![endpoint])
 }
 
 fn hear(state: &mut State, from: &str, event: Event, now: Duration) -> Option<String> {
-    state.handle_event(SourceEvent { source: source(from), received: Instant::now(), event }, now);
+    state.handle_event(
+        SourceEvent {
+            source: source(from),
+            received: Instant::now(),
+            event,
+        },
+        now,
+    );
     state.advance(now).map(shown)
 }
 
 fn shown(next: Next) -> String {
-    let Next { snapshot, changes, certainty } = next;
-    let names = changes.endpoints.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
-    format!("{names} answering={} complete={} certainty={certainty}", snapshot.is_answering(), snapshot.is_complete())
+    let Next {
+        snapshot,
+        changes,
+        certainty,
+    } = next;
+    let names = changes
+        .endpoints
+        .iter()
+        .map(AsRef::as_ref)
+        .collect::<Vec<_>>()
+        .join(" ");
+    format!(
+        "{names} answering={} complete={} certainty={certainty}",
+        snapshot.is_answering(),
+        snapshot.is_complete()
+    )
 }
 
 fn resync(services: Vec<Service>) -> Event {
-    Event::Resync { services, unattributed: Vec::new(), evidence: Evidence::Complete, revision: 1 }
+    Event::Resync {
+        services,
+        unattributed: Vec::new(),
+        evidence: Evidence::Complete,
+        revision: 1,
+    }
 }
 
 fn apply(service: Service) -> Event {
@@ -61,7 +93,10 @@ fn clients_are_answered_when_every_source_has_listed_its_services() {
 fn a_silent_source_holds_clients_up_no_longer_than_the_wait_and_proves_nothing_missing() {
     let mut state = state(&["a", "b"]);
     hear(&mut state, "a", resync(vec![orders(1.0)]), seconds(1));
-    assert_eq!(state.advance(WAIT).map(shown).unwrap(), " answering=true complete=false certainty=true");
+    assert_eq!(
+        state.advance(WAIT).map(shown).unwrap(),
+        " answering=true complete=false certainty=true"
+    );
     let late = hear(&mut state, "b", resync(Vec::new()), seconds(60));
     assert_eq!(late.unwrap(), " answering=true complete=true certainty=true");
 }
@@ -73,7 +108,10 @@ fn weights_go_out_once_a_second_and_the_latest_of_them() {
     assert!(hear(&mut state, "a", apply(orders(2.0)), Duration::from_millis(1_200)).is_none());
     assert!(hear(&mut state, "a", apply(orders(3.0)), Duration::from_millis(1_400)).is_none());
     assert_eq!(state.next_deadline(), Some(seconds(2)));
-    assert_eq!(state.advance(seconds(2)).map(shown).unwrap(), "orders answering=true complete=true certainty=false");
+    assert_eq!(
+        state.advance(seconds(2)).map(shown).unwrap(),
+        "orders answering=true complete=true certainty=false"
+    );
     let name = ServiceName::new("orders").unwrap();
     assert_eq!(state.explain(&name).unwrap().resolution.decisions[0].weight, 3);
     assert!(state.advance(seconds(3)).is_none());
@@ -108,4 +146,13 @@ fn other_settings_are_published_at_once() {
     );
     state.reload(services.unwrap().services);
     assert!(state.advance(seconds(1)).is_some());
+}
+
+#[test]
+fn while_no_source_has_answered_nobody_is_told_that_there_is_nothing() {
+    let mut state = state(&["a", "b"]);
+    assert!(state.advance(WAIT * 2).is_none());
+    assert_eq!(state.next_deadline(), None);
+    let first = hear(&mut state, "a", resync(vec![orders(1.0)]), WAIT * 3);
+    assert_eq!(first.unwrap(), "orders answering=true complete=false certainty=true");
 }

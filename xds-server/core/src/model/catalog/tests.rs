@@ -188,7 +188,7 @@ fn one_address_in_two_records_is_taken_from_the_healthier() {
         health: Health::Unhealthy,
         ..endpoint(1)
     };
-    for order in [[sick.clone(), endpoint(1)], [endpoint(1), sick.clone()]] {
+    for order in [[sick.clone(), endpoint(1)], [endpoint(1), sick]] {
         let catalog = synced(vec![Service::new(name("a"), order.to_vec())]);
         let Presence::Known(Some(listing)) = catalog.listing(&source(), &name("a")) else {
             panic!("known")
