@@ -81,8 +81,8 @@ impl Etcd {
             arguments: &arguments,
             directory: &directory,
         };
-        let process = launch.spawn();
-        ready(port).await;
+        let mut process = launch.spawn();
+        ready(&mut process, port).await;
         Self {
             version,
             port,
@@ -138,7 +138,7 @@ impl Etcd {
             directory: &self.directory,
         };
         self.process = launch.spawn();
-        ready(self.port).await;
+        ready(&mut self.process, self.port).await;
         if data != Data::Kept {
             // An empty etcd knows no users.
             self.client = connect(self.port, None).await;
@@ -294,10 +294,11 @@ impl Launch<'_> {
     }
 }
 
-async fn ready(port: u16) {
+async fn ready(process: &mut Process, port: u16) {
     let http = Http::new();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     until_ok(PATIENT, "etcd to be healthy", async || {
+        assert!(process.is_running(), "etcd ended:\n{}", process.log());
         match http.get(address, "/health").await {
             Ok(answer) if answer.text().contains(r#""health":"true""#) => Ok(()),
             Ok(answer) => Err(answer.text()),

@@ -11,6 +11,7 @@
 
 pub mod backend;
 pub mod contract;
+pub mod demo;
 pub mod envoy;
 pub mod etcd;
 pub mod http;

@@ -132,11 +132,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         // Errors mean that it has ended already, which is the aim.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- the end of {} ---\n{}", self.log.display(), tail(&self.log));
+            let end = ended.map(|status| status.map(|status| format!(", which ended before the test with {status}")));
+            let end = end.ok().flatten().unwrap_or_default();
+            eprintln!("--- the log of {}{end} ---\n{}", self.name, tail(&self.log));
         }
     }
 }

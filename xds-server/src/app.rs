@@ -10,11 +10,11 @@ use leadsman_registry::{
     Registry, SourceEvent, SourceStatus, StatusReader, SuperviseOptions, etcd::Etcd, file::File, supervise,
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, ReloadState};
 use crate::config::{Config, Overrides, Problems, SourceConfig, Watcher};
 use crate::controller::{self, Command};
 use crate::metrics::Metrics;
@@ -47,63 +47,86 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     telemetry::init(&options.log)?;
     let bind = |address| transport::bind(address).with_context(|| format!("{address} can't be listened on"));
     let (xds, admin) = (bind(config.xds.listen)?, bind(config.admin.listen)?);
-    let shutdown = CancellationToken::new();
-    let publication = Arc::<Publication>::default();
-    let metrics = Arc::new(Metrics::new());
-    let proxies = Arc::<Proxies>::default();
-    let mut tasks = JoinSet::new();
+    let mut app = App::default();
     let (events, heard) = mpsc::channel(EVENTS);
-    let sources = start_sources(&config, &events, &shutdown, &mut tasks);
+    let sources = start_sources(&config, &events, &mut app);
     drop(events);
-    let (commands, commanded) = mpsc::channel(COMMANDS);
-    let settings = controller::Settings {
-        sources: config.sources.keys().cloned().collect(),
-        services: config.services.clone(),
-        startup_wait: config.xds.startup_wait,
-    };
-    tasks.spawn(infallible(controller::run(
-        settings,
-        publication.clone(),
-        metrics.clone(),
-        heard,
-        commanded,
-        shutdown.clone(),
-    )));
-    let (reload_state, reload) = watch::channel(None);
-    tasks.spawn(infallible(reload_config(
-        watcher,
-        config.clone(),
-        commands.clone(),
-        metrics.clone(),
-        reload_state,
-        shutdown.clone(),
-    )));
-    let shared = transport::Shared {
-        publication: publication.clone(),
-        proxies: proxies.clone(),
-        metrics: metrics.clone(),
-        identifier: config.node.id.as_str().into(),
-        shutdown: shutdown.clone(),
-    };
-    let asking = Arc::new(Mutex::new(()));
-    let controller = commands;
+    let commands = app.start_controller(&config, heard);
+    let reload = app.start_reload(watcher, config.clone(), commands.clone());
     let admin_state = Admin {
         sources,
-        controller,
-        proxies,
-        publication,
-        metrics,
+        controller: commands,
+        proxies: app.proxies.clone(),
+        publication: app.publication.clone(),
+        metrics: app.metrics.clone(),
         reload,
-        asking,
-        shutdown: shutdown.clone(),
+        asking: Arc::default(),
+        shutdown: app.shutdown.clone(),
     };
-    tasks.spawn(admin::serve(admin, admin_state));
+    app.tasks.spawn(admin::serve(admin, admin_state));
     tracing::info!(
         xds = %config.xds.listen, admin = %config.admin.listen, sources = config.sources.len(),
         node = %config.node.id, version = env!("CARGO_PKG_VERSION"), "serving",
     );
-    tasks.spawn(async move { transport::serve(&config.xds, xds, shared).await });
-    run(tasks, shutdown).await
+    let shared = app.shared(&config);
+    app.tasks
+        .spawn(async move { transport::serve(&config.xds, xds, shared).await });
+    run(app.tasks, app.shutdown).await
+}
+
+/// What the tasks share, and the tasks.
+#[derive(Debug, Default)]
+struct App {
+    tasks: JoinSet<anyhow::Result<()>>,
+    shutdown: CancellationToken,
+    publication: Arc<Publication>,
+    metrics: Arc<Metrics>,
+    proxies: Arc<Proxies>,
+}
+
+impl App {
+    fn start_controller(&mut self, config: &Config, heard: mpsc::Receiver<SourceEvent>) -> mpsc::Sender<Command> {
+        let (commands, commanded) = mpsc::channel(COMMANDS);
+        let settings = controller::Settings {
+            sources: config.sources.keys().cloned().collect(),
+            services: config.services.clone(),
+            startup_wait: config.xds.startup_wait,
+        };
+        let (publication, metrics) = (self.publication.clone(), self.metrics.clone());
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(infallible(controller::run(
+            settings,
+            publication,
+            metrics,
+            heard,
+            commanded,
+            shutdown,
+        )));
+        commands
+    }
+
+    fn start_reload(&mut self, watcher: Watcher, config: Config, commands: mpsc::Sender<Command>) -> ReloadState {
+        let (state, reload) = watch::channel(None);
+        let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
+        let task = async move {
+            shutdown
+                .run_until_cancelled(reload_config(watcher, config, commands, metrics, state))
+                .await;
+            Ok(())
+        };
+        self.tasks.spawn(task);
+        reload
+    }
+
+    fn shared(&self, config: &Config) -> transport::Shared {
+        transport::Shared {
+            publication: self.publication.clone(),
+            proxies: self.proxies.clone(),
+            metrics: self.metrics.clone(),
+            identifier: config.node.id.as_str().into(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
 }
 
 /// Waits for a signal or a failure, tells everything to end, and waits for it.
@@ -132,17 +155,12 @@ async fn run(mut tasks: JoinSet<anyhow::Result<()>>, shutdown: CancellationToken
     outcome
 }
 
-fn start_sources(
-    config: &Config,
-    events: &mpsc::Sender<SourceEvent>,
-    shutdown: &CancellationToken,
-    tasks: &mut JoinSet<anyhow::Result<()>>,
-) -> Vec<StatusReader> {
+fn start_sources(config: &Config, events: &mpsc::Sender<SourceEvent>, app: &mut App) -> Vec<StatusReader> {
     let mut readers = Vec::new();
     for (name, source) in &config.sources {
         let reader = match source {
-            SourceConfig::File(config) => start(File::new(config.clone()), name, events, shutdown, tasks),
-            SourceConfig::Etcd(config) => start(Etcd::new(config.clone()), name, events, shutdown, tasks),
+            SourceConfig::File(config) => start(File::new(config.clone()), name, events, app),
+            SourceConfig::Etcd(config) => start(Etcd::new(config.clone()), name, events, app),
         };
         readers.push(reader);
     }
@@ -153,12 +171,11 @@ fn start(
     registry: impl Registry,
     name: &SourceName,
     events: &mpsc::Sender<SourceEvent>,
-    shutdown: &CancellationToken,
-    tasks: &mut JoinSet<anyhow::Result<()>>,
+    app: &mut App,
 ) -> StatusReader {
     let (status, reader) = watch::channel(SourceStatus::new(name.clone(), registry.kind()));
-    let (name, events, shutdown) = (name.clone(), events.clone(), shutdown.clone());
-    tasks.spawn(async move {
+    let (name, events, shutdown) = (name.clone(), events.clone(), app.shutdown.clone());
+    app.tasks.spawn(async move {
         let sessions = supervise(registry, name, events, Arc::new(status), SuperviseOptions::default());
         shutdown.run_until_cancelled(sessions).await;
         Ok(())
@@ -173,9 +190,9 @@ async fn reload_config(
     commands: mpsc::Sender<Command>,
     metrics: Arc<Metrics>,
     state: watch::Sender<Option<String>>,
-    shutdown: CancellationToken,
 ) {
-    while let Some(read) = shutdown.run_until_cancelled(watcher.next()).await {
+    loop {
+        let read = watcher.next().await;
         metrics.reloaded(read.is_ok());
         match read {
             Ok(config) => {

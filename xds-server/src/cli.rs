@@ -182,6 +182,61 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn code(line: &[&str]) -> ExitCode {
+        let cli = Cli::try_parse_from(std::iter::once(&"leadsman").chain(line)).unwrap();
+        dispatch(cli.verb).map_or_else(|failure| failure.code(), |()| ExitCode::SUCCESS)
+    }
+
+    #[test]
+    fn a_script_can_tell_a_good_file_from_a_doubtful_and_a_bad_one() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("leadsman.yaml");
+        let check = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let plain = code(&["check", "-c", path.to_str().unwrap()]);
+            assert_eq!(plain, code(&["check", "-o", "json", "-c", path.to_str().unwrap()]));
+            plain
+        };
+        assert_eq!(check("nodes: {}"), ExitCode::from(65));
+        assert_eq!(
+            check("node: { id: a }"),
+            ExitCode::from(79),
+            "the directory of the files does not exist"
+        );
+        std::fs::create_dir(folder.path().join("services")).unwrap();
+        assert_eq!(check("node: { id: a }"), ExitCode::SUCCESS);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(code(&["check", "-c", path.to_str().unwrap()]), ExitCode::from(65));
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_69_for_every_verb_that_asks_one() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string();
+        let url = format!("http://{closed}");
+        let asking: [&[&str]; 6] = [
+            &["status"],
+            &["services"],
+            &["endpoints", "orders"],
+            &["explain", "orders"],
+            &["proxies"],
+            &["proxies", "edge-1"],
+        ];
+        for line in asking {
+            assert_eq!(
+                code(&[line, &["--server", &url]].concat()),
+                ExitCode::from(69),
+                "{line:?}"
+            );
+        }
+        assert_eq!(code(&["xds", "watch", "--server", &closed]), ExitCode::from(69));
+        assert_eq!(code(&["xds", "watch", "--server", "a b"]), ExitCode::from(64));
+        assert_eq!(code(&["services", "--server", "ftp://a"]), ExitCode::from(64));
+    }
+
     #[test]
     fn every_verb_and_flag_says_what_it_does() {
         fn check(command: &clap::Command, path: &str) {

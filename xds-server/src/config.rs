@@ -165,6 +165,19 @@ impl Config {
         keys
     }
 
+    /// The keys under `services:` that name a source which `running` does not watch. A new source needs a restart: until
+    /// then, services that are said to come from it would have no endpoints.
+    pub fn services_beyond(&self, running: &Self) -> Vec<String> {
+        self.services
+            .entries()
+            .filter(|(_, service)| {
+                let named = service.sources.iter().flatten();
+                named.into_iter().any(|name| !running.sources.contains_key(name))
+            })
+            .map(|(key, _)| format!("services.{key}.sources"))
+            .collect()
+    }
+
     fn resolve_paths(&mut self, base: &Path) {
         let resolve = |path: Option<&mut PathBuf>| {
             if let Some(path) = path {

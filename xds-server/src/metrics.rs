@@ -44,6 +44,12 @@ pub(crate) struct Metrics {
     last_tick: AtomicU64,
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Metrics {
     /// How often the controller's loop turns at the least.
     pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -52,7 +58,7 @@ impl Metrics {
     /// Proxies quote whole resources when they refuse one; this much of it is kept and logged.
     pub(crate) const MAX_LOGGED_CHARS: usize = 1024;
 
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let buckets = [
             0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
         ];

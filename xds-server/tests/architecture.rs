@@ -1,5 +1,7 @@
 //! The direction of every import, as a test: `registry → model → policy → snapshot → xds → transport`, never back.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

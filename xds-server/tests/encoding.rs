@@ -1,5 +1,7 @@
 //! What core encodes by hand, read back with the generated messages of Envoy's own API, field by field.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -205,7 +205,10 @@ mod tests {
     fn the_file_that_users_copy_begins_with_what_this_prints() {
         let copied = include_str!("../../../envoy-config/bootstrap.yaml");
         let printed = bootstrap(&[]).unwrap().yaml();
-        assert!(copied.starts_with(&printed), "write this into envoy-config/bootstrap.yaml:\n{printed}");
+        assert!(
+            copied.starts_with(&printed),
+            "write this into envoy-config/bootstrap.yaml:\n{printed}"
+        );
         let value: serde_json::Value = serde_saphyr::from_str(copied).unwrap();
         assert!(value["static_resources"]["listeners"].is_array());
     }

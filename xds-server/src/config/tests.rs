@@ -259,6 +259,17 @@ fn only_a_change_outside_of_services_needs_a_restart() {
 }
 
 #[test]
+fn a_service_can_not_move_to_a_source_that_is_not_watched_yet() {
+    let old = parsed("sources: { a: { file: { path: x } } }\n");
+    let new = parsed(
+        "sources: { a: { file: { path: x } }, b: { file: { path: y } } }\n\
+         services: { one: { sources: [a] }, two: { sources: [a, b] } }\n",
+    );
+    assert_eq!(new.services_beyond(&old), ["services.two.sources"]);
+    assert_eq!(new.services_beyond(&new), [""; 0]);
+}
+
+#[test]
 fn every_key_of_the_format_is_in_the_printed_defaults() {
     // An unknown key makes serde list the known ones: the list is the format, and can't be forgotten here.
     let mut missing = Vec::new();

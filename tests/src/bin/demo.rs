@@ -1,0 +1,42 @@
+//! `make demo`: etcd, Leadsman, Envoy and traffic, step by step. Exits with 0 only if each step showed what it should.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use leadsman_tests::demo::{Options, run};
+use tokio::runtime::Runtime;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => return fail(&format!("{error:#}")),
+    };
+    // The harness reports a server that does not start by panicking; its message is all there is to say then.
+    let demo = || Runtime::new()?.block_on(until_interrupted(options));
+    match catch_unwind(AssertUnwindSafe(demo)) {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::FAILURE,
+        Ok(Err(error)) => fail(&format!("FAILED: {error:#}")),
+        Err(_) => fail("FAILED: see above"),
+    }
+}
+
+/// An interrupted demo ends its servers and deletes what they left.
+async fn until_interrupted(options: Options) -> anyhow::Result<bool> {
+    let keep = options.keep;
+    tokio::select! {
+        biased;
+        outcome = run(options) => outcome,
+        _ = tokio::signal::ctrl_c() => {
+            anyhow::ensure!(keep, "interrupted");
+            Ok(true)
+        }
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    // Without a terminal to print to, the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "{message}");
+    ExitCode::FAILURE
+}
