@@ -9,7 +9,7 @@ WHEELS := $(VENV)/.installed
 ETCD_VERSION := $(shell sed -n 's|.*go.etcd.io/etcd/server/v3 v\([0-9.]*\).*|\1|p' tests/servers/etcd/go.mod)
 ETCD := .tools/servers/etcd-$(ETCD_VERSION)/etcd
 GO_DIR := $(CURDIR)/.tools/go
-DEMO_FLAGS := $(if $(KEEP),--keep)
+DEMO_FLAGS = $(if $(KEEP),--keep) $(if $(OUTAGE),--outage $(OUTAGE))
 
 # $(call step,what it does,commands): says what begins, and how long it took when that is worth saying. No commas inside.
 define step
@@ -76,8 +76,14 @@ check: fmt-check lint doc arch ## What must hold before a commit: format, lints,
 test: build wasm servers ## Run every test, with real servers
 	$(call step,tests,$(CARGO) test --workspace --locked --no-fail-fast)
 
-demo: build wasm ## Show it: real etcd, files, Envoy and traffic (KEEP=1 leaves it running)
-	target/debug/demo $(DEMO_FLAGS)
+demo: ## Show it: real etcd, files, Envoy and traffic (KEEP=1 leaves it running, OUTAGE=5 kills etcd for 5 s only)
+	@began=$$(date +%s) && $(MAKE) --no-print-directory setup && \
+	ready=$$(date +%s) && $(MAKE) --no-print-directory wasm && \
+	filter=$$(date +%s) && echo "==> leadsman and the demo (some minutes the first time)" && \
+	$(CARGO) build --package xds-server --package leadsman-tests --bins --locked && \
+	built=$$(date +%s) && exec target/debug/demo $(DEMO_FLAGS) \
+	  --spent "make: set up=$$((ready - began))" --spent "make: build the filter=$$((filter - ready))" \
+	  --spent "make: build leadsman and the demo=$$((built - filter))"
 
 deny: ## Check licences, advisories and sources of the dependencies (needs cargo-deny)
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "run: cargo install cargo-deny --locked" >&2; exit 1; }

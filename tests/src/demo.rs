@@ -3,7 +3,7 @@
 //! Every number is asked of Envoy's admin interface, of the filter's counters there, or of Leadsman's admin API. A step
 //! that does not show what it should ends the demo, which then exits with an error and keeps the logs.
 
-pub mod counters;
+mod counters;
 mod ingress;
 mod instance;
 mod screen;
@@ -76,31 +76,40 @@ pub async fn run(options: Options) -> anyhow::Result<bool> {
     let directory = fresh_directory()?;
     let mut screen = Screen::new(options.parts.clone());
     screen.line("Leadsman's demo: what the registry says, and what Envoy does.");
-    let world = steps(&mut screen, &options, &directory).await;
+    let outcome = tokio::select! {
+        outcome = steps(&mut screen, &options, &directory) => Some(outcome),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    let Some(outcome) = outcome else {
+        screen.line("Interrupted.");
+        delete(&directory);
+        return Ok(false);
+    };
     screen.times();
-    match world {
-        Ok(world) => {
-            screen.line("\nEvery step showed what it should.");
-            if options.keep {
-                keep(&mut screen, &world).await;
-            }
-            drop(world);
-            // What remains is a log or two, which the next run deletes.
-            let _ = fs::remove_dir_all(&directory);
-            Ok(true)
-        }
-        Err(_) => {
-            // The step has said why.
-            screen.line(&format!("\nThe demo FAILED. The logs are in {}", directory.display()));
-            Ok(false)
-        }
+    let Ok(world) = outcome else {
+        // The step has said why.
+        screen.line(&format!("\nThe demo FAILED. The logs are in {}", directory.display()));
+        return Ok(false);
+    };
+    screen.line("\nEvery step showed what it should.");
+    if options.keep {
+        keep(&mut screen, &world).await;
     }
+    drop(world);
+    delete(&directory);
+    Ok(true)
+}
+
+/// A leftover that can't be deleted is in nobody's way.
+fn delete(directory: &Path) {
+    let _ = fs::remove_dir_all(directory);
 }
 
 async fn steps(screen: &mut Screen, options: &Options, directory: &Path) -> anyhow::Result<World> {
-    let started = screen.step("Start etcd, four backends, leadsman and Envoy with the filter", async |screen| {
-        steps::start(screen, directory).await
-    });
+    let started = screen.step(
+        "Start etcd, four backends, leadsman and Envoy with the filter",
+        async |screen| steps::start(screen, directory).await,
+    );
     let (mut world, backends) = started.await?;
     let outcome = changes(screen, options, &mut world, backends).await;
     world.keep_logs();
@@ -114,26 +123,46 @@ async fn changes(
     backends: steps::Backends,
 ) -> anyhow::Result<()> {
     let heading = "Register three instances of orders in etcd, each under a lease";
-    screen.step(heading, async |screen| steps::register(screen, world, backends).await).await?;
+    screen
+        .step(heading, async |screen| steps::register(screen, world, backends).await)
+        .await?;
     let heading = "Change a weight: orders-3 counts four times";
-    screen.step(heading, async |screen| steps::reweigh(screen, world).await).await?;
+    screen
+        .step(heading, async |screen| steps::reweigh(screen, world).await)
+        .await?;
     let heading = "Drain orders-3, and take it back";
-    screen.step(heading, async |screen| steps::drain(screen, world).await).await?;
+    screen
+        .step(heading, async |screen| steps::drain(screen, world).await)
+        .await?;
     let heading = "Kill orders-2: the process, and with it the lease";
-    screen.step(heading, async |screen| steps::crash(screen, world).await).await?;
+    screen
+        .step(heading, async |screen| steps::crash(screen, world).await)
+        .await?;
     let heading = format!("Kill etcd for {} s, under load", options.outage.as_secs());
     let outage = options.outage;
-    screen.step(&heading, async |screen| steps::lose_etcd(screen, world, outage).await).await?;
+    screen
+        .step(&heading, async |screen| steps::lose_etcd(screen, world, outage).await)
+        .await?;
     let heading = "Start etcd again, and register one more instance";
-    screen.step(heading, async |screen| steps::regain_etcd(screen, world).await).await?;
+    screen
+        .step(heading, async |screen| steps::regain_etcd(screen, world).await)
+        .await?;
     let heading = "Time 200 changes from the write in etcd to the endpoint in Envoy";
-    screen.step(heading, async |screen| steps::latency(screen, world).await).await?;
+    screen
+        .step(heading, async |screen| steps::latency(screen, world).await)
+        .await?;
     let heading = "Ask leadsman why";
-    screen.step(heading, async |screen| steps::explain(screen, world).await).await?;
+    screen
+        .step(heading, async |screen| steps::explain(screen, world).await)
+        .await?;
     let heading = "Repair a trace context, and read what the filter counted";
-    screen.step(heading, async |screen| steps::filter(screen, world).await).await?;
+    screen
+        .step(heading, async |screen| steps::filter(screen, world).await)
+        .await?;
     let heading = "See that Envoy is content";
-    screen.step(heading, async |screen| steps::clean(screen, world).await).await
+    screen
+        .step(heading, async |screen| steps::clean(screen, world).await)
+        .await
 }
 
 /// Shows where everything is, and leaves it there until somebody presses Ctrl-C.
@@ -142,12 +171,24 @@ async fn keep(screen: &mut Screen, world: &World) {
     screen.line("\nAll of it keeps running until Ctrl-C.");
     screen.fact("through Envoy", &format!("curl -i http://{}/{ORDERS}/1", world.ingress));
     screen.fact("Envoy's admin", &format!("http://{}/clusters", world.envoy.admin()));
-    screen.fact("the filter's counters", &format!("http://{}/stats/prometheus", world.envoy.admin()));
+    screen.fact(
+        "the filter's counters",
+        &format!("http://{}/stats/prometheus", world.envoy.admin()),
+    );
     screen.fact("leadsman's admin", &format!("http://{admin}/api/v1/explain/{ORDERS}"));
     screen.fact("leadsman's metrics", &format!("http://{admin}/metrics"));
-    screen.fact("leadsman", &format!("target/debug/leadsman status --server http://{admin}"));
-    screen.fact("etcd", &format!(".tools/venv/bin/etcdctl --endpoints {etcd} get --prefix /services/"));
-    screen.fact("files", &world.leadsman.directory().join("services").display().to_string());
+    screen.fact(
+        "leadsman",
+        &format!("target/debug/leadsman status --server http://{admin}"),
+    );
+    screen.fact(
+        "etcd",
+        &format!(".tools/venv/bin/etcdctl --endpoints {etcd} get --prefix /services/"),
+    );
+    screen.fact(
+        "files",
+        &world.leadsman.directory().join("services").display().to_string(),
+    );
     screen.fact("logs", &world.directory.display().to_string());
     if tokio::signal::ctrl_c().await.is_err() {
         screen.line("Ctrl-C can't be waited for here.");
@@ -162,13 +203,14 @@ fn fresh_directory() -> anyhow::Result<PathBuf> {
     for run in all.read_dir().into_iter().flatten().flatten() {
         let alive = Path::new("/proc").join(run.file_name()).exists();
         if !alive || run.path() == own {
-            // A leftover that can't be deleted is in nobody's way.
-            let _ = fs::remove_dir_all(run.path());
+            delete(&run.path());
         }
     }
     fs::create_dir_all(&own).with_context(|| format!("can't make {}", own.display()))?;
     // Below it the servers keep their data, so that their logs can be linked from it.
-    tempfile::env::override_temp_dir(&own).ok().context("the temporary directory is set already")?;
+    tempfile::env::override_temp_dir(&own)
+        .ok()
+        .context("the temporary directory is set already")?;
     Ok(own)
 }
 
@@ -187,7 +229,14 @@ mod tests {
         let part = |name: &str, seconds| (name.to_owned(), Duration::from_secs(seconds));
         assert_eq!((options.keep, options.outage.as_secs()), (true, 5));
         assert_eq!(options.parts, [part("setup", 3), part("build", 70)]);
-        for line in ["--outage", "--outage soon", "--spent build", "--spent build=x", "keep", "--help"] {
+        for line in [
+            "--outage",
+            "--outage soon",
+            "--spent build",
+            "--spent build=x",
+            "keep",
+            "--help",
+        ] {
             assert_eq!(parse(line).unwrap_err().to_string(), Options::USAGE, "{line}");
         }
     }

@@ -137,6 +137,23 @@ impl Envoy {
         self.stats(&exact).await.remove(name)
     }
 
+    /// The sum of a Prometheus metric over the series that have these labels.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let text = until_ok(PATIENT, "Envoy's metrics", async || {
+            self.http.get(self.admin, "/stats/prometheus").await
+        })
+        .await
+        .text();
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
+        let series = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (own, rest) = series.split_once('{').unwrap_or((series, ""));
+            let wanted = own == name && labels.iter().all(|label| rest.contains(label.as_str()));
+            wanted.then(|| value.parse::<u64>().ok())?
+        });
+        series.sum()
+    }
+
     /// Shows that Envoy refused nothing, waited for nothing in vain and fell back on nothing.
     ///
     /// # Panics

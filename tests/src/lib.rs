@@ -21,3 +21,4 @@ pub mod process;
 pub mod proxy;
 pub mod seed;
 pub mod wait;
+pub mod world;

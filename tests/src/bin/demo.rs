@@ -13,25 +13,12 @@ fn main() -> ExitCode {
         Err(error) => return fail(&format!("{error:#}")),
     };
     // The harness reports a server that does not start by panicking; its message is all there is to say then.
-    let demo = || Runtime::new()?.block_on(until_interrupted(options));
+    let demo = || Runtime::new()?.block_on(run(options));
     match catch_unwind(AssertUnwindSafe(demo)) {
         Ok(Ok(true)) => ExitCode::SUCCESS,
         Ok(Ok(false)) => ExitCode::FAILURE,
         Ok(Err(error)) => fail(&format!("FAILED: {error:#}")),
         Err(_) => fail("FAILED: see above"),
-    }
-}
-
-/// An interrupted demo ends its servers and deletes what they left.
-async fn until_interrupted(options: Options) -> anyhow::Result<bool> {
-    let keep = options.keep;
-    tokio::select! {
-        biased;
-        outcome = run(options) => outcome,
-        _ = tokio::signal::ctrl_c() => {
-            anyhow::ensure!(keep, "interrupted");
-            Ok(true)
-        }
     }
 }
 

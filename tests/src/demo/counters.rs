@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Every `leadsman_…` sample of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     samples: Vec<Sample>,
 }
 
@@ -17,20 +17,20 @@ struct Sample {
 
 impl Counters {
     /// Reads a page; lines that are not ours are passed over.
-    pub fn read(page: &str) -> Self {
+    pub(crate) fn read(page: &str) -> Self {
         Self {
             samples: page.lines().filter_map(sample).collect(),
         }
     }
 
     /// The sum of the samples of a name whose labels include these.
-    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let matching = self.samples.iter().filter(|sample| sample.is(name, labels));
         matching.map(|sample| sample.value).sum()
     }
 
     /// The same by the values of one label, without those that are zero.
-    pub fn by(&self, label: &str, name: &str, labels: &[(&str, &str)]) -> BTreeMap<String, u64> {
+    pub(crate) fn by(&self, label: &str, name: &str, labels: &[(&str, &str)]) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
         for sample in self.samples.iter().filter(|sample| sample.is(name, labels)) {
             if let Some(value) = sample.labels.get(label).filter(|_| sample.value > 0) {

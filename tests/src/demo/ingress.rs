@@ -19,13 +19,13 @@ const TRACE: &str = r#"{ "role": "trace" }"#;
 const REQUEST: &str = r#"{ "role": "request" }"#;
 
 /// The clusters that get a route, each under its own path.
-pub const ROUTED: [&str; 2] = ["orders", "catalog"];
+pub(crate) const ROUTED: [&str; 2] = ["orders", "catalog"];
 
 /// Adds the ingress listener and the filter's labels to a bootstrap.
 ///
 /// # Errors
 /// When the file can't be read, or lacks one of the parts that it promises.
-pub fn add(bootstrap: &mut Value, port: u16, module: &Path) -> anyhow::Result<()> {
+pub(crate) fn add(bootstrap: &mut Value, port: u16, module: &Path) -> anyhow::Result<()> {
     let path = workspace().join(FILTER);
     let text = fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
     let example: Value = serde_saphyr::from_str(&text).with_context(|| format!("{FILTER} is not YAML"))?;
@@ -66,7 +66,10 @@ fn set_role(plugin: &mut Value, name: &str, configuration: &str) -> anyhow::Resu
 fn set_module(value: &mut Value, module: &str) {
     match value {
         Value::Object(fields) => {
-            if let Some(filename) = fields.get_mut("code").and_then(|code| code.pointer_mut("/local/filename")) {
+            if let Some(filename) = fields
+                .get_mut("code")
+                .and_then(|code| code.pointer_mut("/local/filename"))
+            {
                 *filename = module.into();
             }
             fields.values_mut().for_each(|field| set_module(field, module));

@@ -10,17 +10,17 @@ use tokio::task::JoinHandle;
 use crate::etcd::Etcd;
 
 /// The keys of the demo's service.
-pub const PREFIX: &str = "/services/";
+pub(crate) const PREFIX: &str = "/services/";
 
 /// How long etcd keeps an instance that nobody renews. Below two seconds etcd raises it.
-pub const TTL: i64 = 3;
+pub(crate) const TTL: i64 = 3;
 
 /// Several chances to renew within the lease's time.
 const RENEWAL: Duration = Duration::from_millis(500);
 
 /// A registered instance; dropping it stops the renewal, and etcd deletes the key when the lease ends.
 #[derive(Debug)]
-pub struct Instance {
+pub(crate) struct Instance {
     key: String,
     address: SocketAddr,
     lease: i64,
@@ -29,7 +29,7 @@ pub struct Instance {
 
 impl Instance {
     /// Writes the instance under a lease of its own.
-    pub async fn register(etcd: &Etcd, service: &str, id: &str, address: SocketAddr) -> Self {
+    pub(crate) async fn register(etcd: &Etcd, service: &str, id: &str, address: SocketAddr) -> Self {
         let lease = etcd.grant(TTL).await;
         let instance = Self {
             key: format!("{PREFIX}{service}/{id}"),
@@ -42,20 +42,20 @@ impl Instance {
     }
 
     /// Writes the instance again, with another weight, and returns etcd's revision.
-    pub async fn put(&self, etcd: &Etcd, weight: u32) -> i64 {
+    pub(crate) async fn put(&self, etcd: &Etcd, weight: u32) -> i64 {
         etcd.put_leased(&self.key, &self.record(weight), self.lease).await
     }
 
     /// Deletes the key, as an instance does that stops in order.
-    pub async fn delete(&self, etcd: &Etcd) -> i64 {
+    pub(crate) async fn delete(&self, etcd: &Etcd) -> i64 {
         etcd.delete(&self.key).await
     }
 
-    pub fn key(&self) -> &str {
+    pub(crate) fn key(&self) -> &str {
         &self.key
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 

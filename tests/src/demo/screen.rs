@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Wide enough for the longest label of a fact.
-const LABEL: usize = 26;
+const LABEL: usize = 30;
 
 /// How often a wait shows itself where lines can't be rewritten.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -17,7 +17,7 @@ const PROGRESS: Duration = Duration::from_secs(10);
 const WIDTH: usize = 170;
 
 /// The output of one run.
-pub struct Screen {
+pub(crate) struct Screen {
     out: Box<dyn Write + Send>,
     rewrites: bool,
     steps: u32,
@@ -35,7 +35,7 @@ impl fmt::Debug for Screen {
 
 impl Screen {
     /// The process's own output. `parts` is the time that was spent before the demo began, by name.
-    pub fn new(parts: Vec<(String, Duration)>) -> Self {
+    pub(crate) fn new(parts: Vec<(String, Duration)>) -> Self {
         let rewrites = io::stdout().is_terminal();
         Self::over(Box::new(io::stdout()), rewrites, parts)
     }
@@ -54,7 +54,7 @@ impl Screen {
     ///
     /// # Errors
     /// The step's own.
-    pub async fn step<T>(
+    pub(crate) async fn step<T>(
         &mut self,
         heading: &str,
         step: impl AsyncFnOnce(&mut Self) -> anyhow::Result<T>,
@@ -73,12 +73,12 @@ impl Screen {
     }
 
     /// One measured or observed thing.
-    pub fn fact(&mut self, label: &str, value: &str) {
+    pub(crate) fn fact(&mut self, label: &str, value: &str) {
         self.line(&format!("    {label:<LABEL$}  {value}"));
     }
 
     /// A line of its own.
-    pub fn line(&mut self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         if self.rewrites && self.progressed.is_some() {
             self.write("\r\u{1b}[K");
         }
@@ -87,7 +87,7 @@ impl Screen {
     }
 
     /// The output of another program, indented.
-    pub fn quote(&mut self, text: &str) {
+    pub(crate) fn quote(&mut self, text: &str) {
         for line in text.lines() {
             let cut: String = line.chars().take(WIDTH).collect();
             let more = if cut.len() < line.len() { "…" } else { "" };
@@ -96,7 +96,7 @@ impl Screen {
     }
 
     /// How a wait is going; the next line takes its place.
-    pub fn progress(&mut self, text: &str) {
+    pub(crate) fn progress(&mut self, text: &str) {
         let due = self.progressed.is_none_or(|shown| shown.elapsed() >= PROGRESS);
         if self.rewrites {
             self.write(&format!("\r\u{1b}[K    … {text}"));
@@ -108,7 +108,7 @@ impl Screen {
     }
 
     /// How long each part took, and all of them together.
-    pub fn times(&mut self) {
+    pub(crate) fn times(&mut self) {
         let total = self.parts.iter().map(|(_, took)| *took).sum();
         let rows: Vec<String> = self
             .parts
@@ -129,13 +129,16 @@ impl Screen {
 }
 
 /// A duration as people say it.
-pub fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// A duration of less than a few seconds.
-pub fn millis(duration: Duration) -> String {
-    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+/// A duration that may be short: in milliseconds below a second.
+pub(crate) fn span(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        return format!("{:.1} ms", duration.as_secs_f64() * 1000.0);
+    }
+    seconds(duration)
 }
 
 #[cfg(test)]
@@ -193,8 +196,8 @@ mod tests {
         let expected = "
  0  Begin
     … waiting
-    hosts                       three
-    ok                          0.0 s
+    hosts                           three
+    ok                              0.0 s
 
  0  End
     FAILED: expected 0, saw 0
@@ -215,7 +218,16 @@ Where the time went
         screen.progress("1 of 2");
         screen.progress("2 of 2");
         screen.line("done");
-        assert_eq!(out.text(), "\r\u{1b}[K    … 1 of 2\r\u{1b}[K    … 2 of 2\r\u{1b}[Kdone\n");
+        assert_eq!(
+            out.text(),
+            "\r\u{1b}[K    … 1 of 2\r\u{1b}[K    … 2 of 2\r\u{1b}[Kdone\n"
+        );
+    }
+
+    #[test]
+    fn a_span_has_the_unit_that_fits() {
+        assert_eq!(span(Duration::from_micros(4_400)), "4.4 ms");
+        assert_eq!(span(Duration::from_millis(3_140)), "3.1 s");
     }
 
     #[test]

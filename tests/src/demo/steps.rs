@@ -7,9 +7,9 @@ mod members;
 mod outage;
 mod start;
 
-pub use explain::explain;
-pub use filter::{clean, filter};
-pub use latency::latency;
-pub use members::{crash, drain, register, reweigh};
-pub use outage::{lose_etcd, regain_etcd};
-pub use start::{Backends, start};
+pub(crate) use explain::explain;
+pub(crate) use filter::{clean, filter};
+pub(crate) use latency::latency;
+pub(crate) use members::{crash, drain, register, reweigh};
+pub(crate) use outage::{lose_etcd, regain_etcd};
+pub(crate) use start::{Backends, start};

@@ -8,13 +8,13 @@ use anyhow::bail;
 const POLL: Duration = Duration::from_millis(5);
 
 /// Long enough for whatever should follow within a second, on a machine with other work.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Asks until the answer is a value, and returns it.
 ///
 /// # Errors
 /// When `deadline` passes first: names what was expected, and the last answer.
-pub async fn eventually<T>(
+pub(crate) async fn eventually<T>(
     deadline: Duration,
     expected: &str,
     mut ask: impl AsyncFnMut() -> Result<T, String>,
@@ -36,7 +36,7 @@ pub async fn eventually<T>(
 ///
 /// # Errors
 /// When it does not hold: says what was expected and what was seen.
-pub fn expect(holds: bool, expected: &str, saw: &str) -> anyhow::Result<()> {
+pub(crate) fn expect(holds: bool, expected: &str, saw: &str) -> anyhow::Result<()> {
     if holds {
         return Ok(());
     }

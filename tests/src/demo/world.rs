@@ -19,10 +19,10 @@ use crate::leadsman::Leadsman;
 use crate::process::{Process, built, free_port};
 
 /// The service that the demo is about.
-pub const ORDERS: &str = "orders";
+pub(crate) const ORDERS: &str = "orders";
 
 /// The id of the Envoy.
-pub const NODE: &str = "demo-envoy";
+pub(crate) const NODE: &str = "demo-envoy";
 
 /// Requests a second of a steady load: enough to notice any gap, little beside what two cores can do.
 const STEADY_RATE: u32 = 150;
@@ -33,19 +33,19 @@ const STEADY_WORKERS: u32 = 3;
 
 /// The servers, the backends and the instances. Dropping it ends all of them.
 #[derive(Debug)]
-pub struct World {
-    pub ingress: SocketAddr,
-    pub envoy: Envoy,
-    pub leadsman: Leadsman,
-    pub instances: BTreeMap<String, Instance>,
-    pub etcd: Etcd,
-    pub backends: BTreeMap<String, Process>,
-    pub http: Http,
+pub(crate) struct World {
+    pub(crate) ingress: SocketAddr,
+    pub(crate) envoy: Envoy,
+    pub(crate) leadsman: Leadsman,
+    pub(crate) instances: BTreeMap<String, Instance>,
+    pub(crate) etcd: Etcd,
+    pub(crate) backends: BTreeMap<String, Process>,
+    pub(crate) http: Http,
     /// Requests to the service so far, and how many of them failed.
-    pub sent: u64,
-    pub failed: u64,
+    pub(crate) sent: u64,
+    pub(crate) failed: u64,
     /// Where the logs are kept.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 impl World {
@@ -53,7 +53,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn start_backend(directory: &Path, name: &str) -> anyhow::Result<(Process, SocketAddr)> {
+    pub(crate) async fn start_backend(directory: &Path, name: &str) -> anyhow::Result<(Process, SocketAddr)> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut command = Command::new(built("backend", "cargo build -p leadsman-tests"));
         command.args([name, &address.port().to_string()]);
@@ -70,7 +70,7 @@ impl World {
     ///
     /// # Errors
     /// When the backend does not answer.
-    pub async fn add_instance(&mut self, name: &str) -> anyhow::Result<()> {
+    pub(crate) async fn add_instance(&mut self, name: &str) -> anyhow::Result<()> {
         let (process, address) = Self::start_backend(&self.directory, name).await?;
         self.backends.insert(name.to_owned(), process);
         let instance = Instance::register(&self.etcd, ORDERS, name, address).await;
@@ -80,28 +80,31 @@ impl World {
 
     /// # Errors
     /// When there is no such instance.
-    pub fn instance(&self, name: &str) -> anyhow::Result<&Instance> {
+    pub(crate) fn instance(&self, name: &str) -> anyhow::Result<&Instance> {
         self.instances
             .get(name)
             .with_context(|| format!("{name} is not registered"))
     }
 
     /// The hosts of the service in Envoy, by the names of their instances.
-    pub async fn hosts(&self) -> BTreeMap<String, Host> {
+    pub(crate) async fn hosts(&self) -> BTreeMap<String, Host> {
         let named = |address: SocketAddr| {
             let mut instances = self.instances.iter();
             let own = instances.find(|(_, instance)| instance.address() == address);
             own.map_or_else(|| address.to_string(), |(name, _)| name.clone())
         };
         let hosts = self.envoy.hosts(ORDERS).await;
-        hosts.into_iter().map(|(address, host)| (named(address), host)).collect()
+        hosts
+            .into_iter()
+            .map(|(address, host)| (named(address), host))
+            .collect()
     }
 
     /// Waits until Envoy has exactly these hosts.
     ///
     /// # Errors
     /// When it never does.
-    pub async fn await_hosts(&self, names: &[&str]) -> anyhow::Result<BTreeMap<String, Host>> {
+    pub(crate) async fn await_hosts(&self, names: &[&str]) -> anyhow::Result<BTreeMap<String, Host>> {
         let wanted: BTreeSet<&str> = names.iter().copied().collect();
         let expected = format!("the hosts {} in Envoy", names.join(", "));
         eventually(SOON, &expected, async || {
@@ -115,23 +118,26 @@ impl World {
     }
 
     /// A counter of the service's cluster in Envoy.
-    pub async fn cluster_stat(&self, name: &str) -> u64 {
+    pub(crate) async fn cluster_stat(&self, name: &str) -> u64 {
         let stat = self.envoy.stat(&format!("cluster.{ORDERS}.{name}")).await;
         stat.unwrap_or_default()
     }
 
     /// What the admin API says about a source.
-    pub async fn source(&self, name: &str) -> Value {
+    pub(crate) async fn source(&self, name: &str) -> Value {
         let sources = self.leadsman.api("/api/v1/sources").await;
         let mut sources = sources.as_array().into_iter().flatten();
-        sources.find(|source| source["name"] == name).cloned().unwrap_or_default()
+        sources
+            .find(|source| source["name"] == name)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Waits for a state of a source, and returns what the admin API says about it.
     ///
     /// # Errors
     /// When it does not come in time.
-    pub async fn await_source(
+    pub(crate) async fn await_source(
         &self,
         name: &str,
         state: &str,
@@ -151,31 +157,31 @@ impl World {
     ///
     /// # Errors
     /// When Envoy does not answer.
-    pub async fn counters(&self) -> anyhow::Result<Counters> {
+    pub(crate) async fn counters(&self) -> anyhow::Result<Counters> {
         let page: Answer = self.http.get(self.envoy.admin(), "/stats/prometheus").await?;
         Ok(Counters::read(&page.text()))
     }
 
     /// Sends requests to the service one after another.
-    pub async fn burst(&mut self, count: u32) -> Report {
+    pub(crate) async fn burst(&mut self, count: u32) -> Report {
         let report = self.load().burst(count).await;
         self.note(&report);
         report
     }
 
     /// Begins to send requests to the service; give the result to [`World::note`].
-    pub fn steady(&self) -> Running {
+    pub(crate) fn steady(&self) -> Running {
         self.load().start()
     }
 
     /// Remembers what came of a load.
-    pub fn note(&mut self, report: &Report) {
+    pub(crate) fn note(&mut self, report: &Report) {
         self.sent += report.sent;
         self.failed += report.failed;
     }
 
     /// Keeps the logs that exist by now, whatever becomes of the directories of the servers that write them.
-    pub fn keep_logs(&self) {
+    pub(crate) fn keep_logs(&self) {
         keep_logs(&self.directory);
     }
 
@@ -191,7 +197,7 @@ impl World {
 }
 
 /// Links every log one directory further down into `directory`: a link outlives the temporary directory.
-pub fn keep_logs(directory: &Path) {
+pub(crate) fn keep_logs(directory: &Path) {
     let entries = directory.read_dir().into_iter().flatten().flatten();
     for inner in entries.filter_map(|entry| entry.path().read_dir().ok()) {
         for log in inner.flatten().map(|entry| entry.path()) {
@@ -204,7 +210,7 @@ pub fn keep_logs(directory: &Path) {
 }
 
 /// Weights, by name, as the facts show them.
-pub fn show_hosts(hosts: &BTreeMap<String, Host>) -> String {
+pub(crate) fn show_hosts(hosts: &BTreeMap<String, Host>) -> String {
     let shown = hosts
         .iter()
         .map(|(name, host)| format!("{name} {} weight {}", host.health, host.weight));
@@ -212,7 +218,7 @@ pub fn show_hosts(hosts: &BTreeMap<String, Host>) -> String {
 }
 
 /// Where the requests went.
-pub fn show_spread(report: &Report) -> String {
+pub(crate) fn show_spread(report: &Report) -> String {
     let shown = report
         .by_backend
         .iter()

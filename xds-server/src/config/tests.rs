@@ -270,35 +270,46 @@ fn a_service_can_not_move_to_a_source_that_is_not_watched_yet() {
 }
 
 #[test]
-fn every_key_of_the_format_is_in_the_printed_defaults() {
+fn every_key_of_the_format_is_in_the_printed_defaults_and_in_the_documentation() {
     // An unknown key makes serde list the known ones: the list is the format, and can't be forgotten here.
-    let mut missing = Vec::new();
+    let documentation = include_str!("../../../docs/configuration.md");
     let sections = [
-        "zzz: 1",
-        "node: { zzz: 1 }",
-        "xds: { zzz: 1 }",
-        "xds: { tls: { cert: a, key: b, zzz: 1 } }",
-        "admin: { zzz: 1 }",
-        "services: { a: { zzz: 1 } }",
-        "sources: { a: { file: { path: a, zzz: 1 } } }",
-        "sources: { a: { etcd: { endpoints: [http://a:1], prefix: a, zzz: 1 } } }",
-        "sources: { a: { etcd: { endpoints: [http://a:1], prefix: a, tls: { zzz: 1 } } } }",
+        ("", "zzz: 1"),
+        ("node.", "node: { zzz: 1 }"),
+        ("xds.", "xds: { zzz: 1 }"),
+        ("xds.tls.", "xds: { tls: { cert: a, key: b, zzz: 1 } }"),
+        ("admin.", "admin: { zzz: 1 }"),
+        ("services.NAME.", "services: { a: { zzz: 1 } }"),
+        ("sources.NAME.file.", "sources: { a: { file: { path: a, zzz: 1 } } }"),
+        (
+            "sources.NAME.etcd.",
+            "sources: { a: { etcd: { endpoints: [http://a:1], prefix: a, zzz: 1 } } }",
+        ),
+        (
+            "sources.NAME.etcd.tls.",
+            "sources: { a: { etcd: { endpoints: [http://a:1], prefix: a, tls: { zzz: 1 } } } }",
+        ),
     ];
-    for section in sections {
-        let problems = parse(section, Path::new("leadsman.yaml"), &Overrides::default()).unwrap_err();
-        let hint = problems
-            .problems
-            .iter()
-            .find_map(|p| p.hint.as_deref()?.strip_prefix("known here: "));
-        let known = hint.unwrap_or_else(|| panic!("{problems}"));
-        missing.extend(
-            known
-                .split(", ")
-                .filter(|key| !DEFAULTS.contains(&format!("{key}:")))
-                .map(str::to_owned),
-        );
+    let mut missing = Vec::new();
+    for (prefix, text) in sections {
+        for key in known_keys(text) {
+            let is_section = prefix.is_empty() || key == "tls";
+            let documented = is_section || documentation.contains(&format!("| `{prefix}{key}` |"));
+            if !documented || !DEFAULTS.contains(&format!("{key}:")) {
+                missing.push(format!("{prefix}{key}"));
+            }
+        }
     }
     assert_eq!(missing, [""; 0]);
+}
+
+fn known_keys(text_with_an_unknown_key: &str) -> Vec<String> {
+    let path = Path::new("leadsman.yaml");
+    let problems = parse(text_with_an_unknown_key, path, &Overrides::default()).unwrap_err();
+    let hints = problems.problems.iter().filter_map(|problem| problem.hint.as_deref());
+    let mut known = hints.filter_map(|hint| hint.strip_prefix("known here: "));
+    let known = known.next().unwrap_or_else(|| panic!("{problems}"));
+    known.split(", ").map(str::to_owned).collect()
 }
 
 #[test]

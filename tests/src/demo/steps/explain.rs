@@ -11,15 +11,23 @@ use crate::demo::world::{NODE, ORDERS, World};
 ///
 /// # Errors
 /// When it does not.
-pub async fn explain(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
-    let explanation = eventually(SOON, &format!("{NODE} to have acked the newest assignment"), async || {
-        let path = format!("/api/v1/explain/{ORDERS}");
-        let explanation = world.leadsman.api(&path).await;
-        let newest = &explanation["resources"]["assignment_version"];
-        let proxy = own_proxy(&explanation);
-        let acked = proxy.is_some_and(|proxy| proxy["assignment"] == "acked" && proxy["version"] == *newest);
-        if acked && newest.is_string() { Ok(explanation) } else { Err(explanation["proxies"].to_string()) }
-    })
+pub(crate) async fn explain(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
+    let explanation = eventually(
+        SOON,
+        &format!("{NODE} to have acked the newest assignment"),
+        async || {
+            let path = format!("/api/v1/explain/{ORDERS}");
+            let explanation = world.leadsman.api(&path).await;
+            let newest = &explanation["resources"]["assignment_version"];
+            let proxy = own_proxy(&explanation);
+            let acked = proxy.is_some_and(|proxy| proxy["assignment"] == "acked" && proxy["version"] == *newest);
+            if acked && newest.is_string() {
+                Ok(explanation)
+            } else {
+                Err(explanation["proxies"].to_string())
+            }
+        },
+    )
     .await?;
     let shown = world.leadsman.ask(&["explain", ORDERS]);
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
@@ -36,9 +44,15 @@ pub async fn explain(screen: &mut Screen, world: &mut World) -> anyhow::Result<(
     check(world, &explanation, &text)?;
     let raw = explanation["endpoints"][0]["raw"].as_str().unwrap_or_default();
     screen.fact("raw record (-o json)", raw);
-    screen.fact("named for each endpoint", "source, record, raw record, layout, health, weight");
+    screen.fact(
+        "named for each endpoint",
+        "source, record, raw record, layout, health, weight",
+    );
     let version = &explanation["resources"]["assignment_version"];
-    screen.fact("acknowledged by", &format!("{NODE}, assignment {}", version.as_str().unwrap_or("?")));
+    screen.fact(
+        "acknowledged by",
+        &format!("{NODE}, assignment {}", version.as_str().unwrap_or("?")),
+    );
     Ok(())
 }
 

@@ -21,7 +21,7 @@ const NEVER: &str = "(update_rejected|init_fetch_timeout|assignment_use_cached)$
 ///
 /// # Errors
 /// When a context is not treated as it should be, or a counter does not add up.
-pub async fn filter(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
+pub(crate) async fn filter(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
     let repaired = trace(world, BROKEN).await?;
     let is_new = repaired.len() == VALID.len() && repaired.starts_with("00-") && repaired != VALID;
     screen.fact("traceparent sent", BROKEN);
@@ -37,10 +37,17 @@ pub async fn filter(screen: &mut Screen, world: &mut World) -> anyhow::Result<()
     let counters = eventually(SOON, &format!("{sent} requests in the filter's count"), async || {
         let counters = world.counters().await.map_err(|error| format!("{error:#}"))?;
         let counted = counters.sum("requests_total", &[("cluster", ORDERS)]);
-        if counted == sent { Ok(counters) } else { Err(counted.to_string()) }
+        if counted == sent {
+            Ok(counters)
+        } else {
+            Err(counted.to_string())
+        }
     })
     .await?;
-    screen.fact("requests of the demo", &format!("{ORDERS} {sent}, {} failed", world.failed));
+    screen.fact(
+        "requests of the demo",
+        &format!("{ORDERS} {sent}, {} failed", world.failed),
+    );
     show(screen, &counters);
     check(&counters, sent)
 }
@@ -49,7 +56,7 @@ pub async fn filter(screen: &mut Screen, world: &mut World) -> anyhow::Result<()
 ///
 /// # Errors
 /// When it did.
-pub async fn clean(screen: &mut Screen, world: &World) -> anyhow::Result<()> {
+pub(crate) async fn clean(screen: &mut Screen, world: &World) -> anyhow::Result<()> {
     let stats = world.envoy.stats(NEVER).await;
     let mut bad = Vec::new();
     for (name, count) in &stats {
@@ -59,7 +66,11 @@ pub async fn clean(screen: &mut Screen, world: &World) -> anyhow::Result<()> {
         }
     }
     for name in ["cluster_manager.cds.update_rejected", "cluster.orders.update_rejected"] {
-        expect(stats.contains_key(name), &format!("{name} among the counters"), &format!("{stats:?}"))?;
+        expect(
+            stats.contains_key(name),
+            &format!("{name} among the counters"),
+            &format!("{stats:?}"),
+        )?;
     }
     for kind in ["cds", "eds"] {
         let name = format!("leadsman_xds_nacks_total{{type=\"{kind}\"}}");
@@ -108,7 +119,10 @@ fn show(screen: &mut Screen, counters: &Counters) {
     }
     let all = counters.sum("lookups_total", &[]) - counters.sum("lookups_total", &[("outcome", "untracked")]);
     let hits = counters.sum("lookups_total", &[("outcome", "hit")]);
-    screen.fact("discovery hit rate", &format!("{:.2} %", 100.0 * hits as f64 / all.max(1) as f64));
+    screen.fact(
+        "discovery hit rate",
+        &format!("{:.2} %", 100.0 * hits as f64 / all.max(1) as f64),
+    );
     for (name, label) in [("source_attempts_total", "source"), ("trace_total", "action")] {
         screen.fact(name, &list(&counters.by(label, name, &[])));
     }
@@ -131,7 +145,10 @@ fn check(counters: &Counters, sent: u64) -> anyhow::Result<()> {
         &format!("one attempt a request, and one a retry: {}", sent + retries),
         &attempts.to_string(),
     )?;
-    let (hits, misses) = (of("lookups_total", "outcome", "hit"), of("lookups_total", "outcome", "miss"));
+    let (hits, misses) = (
+        of("lookups_total", "outcome", "hit"),
+        of("lookups_total", "outcome", "miss"),
+    );
     expect(
         misses > 0 && hits > misses && of("lookups_total", "outcome", "absent") == 0,
         "lookups: some misses, far more hits, and never an absent host",
@@ -141,6 +158,11 @@ fn check(counters: &Counters, sent: u64) -> anyhow::Result<()> {
         counters.sum("source_attempts_total", &[("source", "shop")]) == attempts,
         "every attempt to come from source shop",
         &list(&counters.by("source", "source_attempts_total", &[])),
+    )?;
+    expect(
+        counters.sum("heartbeat_total", &[]) > 0,
+        "a heartbeat of the filter",
+        "none",
     )?;
     expect(
         counters.sum("trace_total", &[("action", "restarted")]) == 1 && counters.sum("config_errors_total", &[]) == 0,

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::demo::screen::{Screen, millis};
+use crate::demo::screen::{Screen, span};
 use crate::demo::wait::{SOON, expect};
 use crate::demo::world::{ORDERS, World};
 
-/// Half of them add the instance, half of them take it away.
+/// Half of them take the instance away, half of them bring it back: an even number leaves it there.
 const CHANGES: usize = 200;
 
 /// Changes come at random moments, or all of them would meet the same phase of whatever beats in between.
@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When a change does not arrive, or takes far too long.
-pub async fn latency(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
+pub(crate) async fn latency(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
     world.add_instance("orders-5").await?;
     let extra = world.instance("orders-5")?;
     let line = format!("{ORDERS}::{}::", extra.address());
@@ -45,14 +45,18 @@ pub async fn latency(screen: &mut Screen, world: &mut World) -> anyhow::Result<(
         took.push(begun.elapsed());
     }
     let report = load.stop().await;
-    world.instances.remove("orders-5");
     took.sort_unstable();
     asked.sort_unstable();
-    let of = |sorted: &[Duration], share: f64| percentile(sorted, share).map(millis).unwrap_or_default();
+    let of = |sorted: &[Duration], share: f64| percentile(sorted, share).map(span).unwrap_or_default();
     screen.fact("changes", &format!("{CHANGES}: orders-5 comes and goes"));
     screen.fact(
         "etcd write to Envoy",
-        &format!("p50 {}, p99 {}, max {}", of(&took, 0.5), of(&took, 0.99), of(&took, 1.0)),
+        &format!(
+            "p50 {}, p99 {}, max {}",
+            of(&took, 0.5),
+            of(&took, 0.99),
+            of(&took, 1.0)
+        ),
     );
     screen.fact(
         "time of one look at Envoy",
@@ -60,7 +64,7 @@ pub async fn latency(screen: &mut Screen, world: &mut World) -> anyhow::Result<(
     );
     super::members::no_failure(screen, world, &report)?;
     let p99 = percentile(&took, 0.99).context("measured changes")?;
-    expect(p99 < LIMIT, &format!("a p99 below {}", millis(LIMIT)), &millis(p99))
+    expect(p99 < LIMIT, &format!("a p99 below {}", span(LIMIT)), &span(p99))
 }
 
 /// Asks Envoy until a host is there, or is not, and notes how long each question took.
@@ -73,7 +77,11 @@ async fn until_shown(world: &World, line: &str, present: bool, asked: &mut Vec<D
         if page.contains(line) == present {
             return Ok(());
         }
-        let saw = if present { "it is not there" } else { "it is still there" };
+        let saw = if present {
+            "it is not there"
+        } else {
+            "it is still there"
+        };
         expect(begun.elapsed() < SOON, &format!("{line} to come or go"), saw)?;
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::start::Backends;
 use crate::demo::instance::{Instance, TTL};
-use crate::demo::screen::{Screen, millis, seconds};
+use crate::demo::screen::{Screen, span};
 use crate::demo::wait::{SOON, eventually, expect};
 use crate::demo::world::{ORDERS, World, show_hosts, show_spread};
 use crate::http::Report;
@@ -22,7 +22,7 @@ const LEASE_END: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// When Envoy does not get them, or traffic does not reach each.
-pub async fn register(screen: &mut Screen, world: &mut World, backends: Backends) -> anyhow::Result<()> {
+pub(crate) async fn register(screen: &mut Screen, world: &mut World, backends: Backends) -> anyhow::Result<()> {
     for (name, address) in backends {
         let instance = Instance::register(&world.etcd, ORDERS, &name, address).await;
         screen.fact("etcd put, lease of 3 s", &format!("{} -> {address}", instance.key()));
@@ -31,42 +31,69 @@ pub async fn register(screen: &mut Screen, world: &mut World, backends: Backends
     let hosts = world.await_hosts(&["orders-1", "orders-2", "orders-3"]).await?;
     screen.fact("Envoy /clusters", &show_hosts(&hosts));
     let third = 1.0 / 3.0;
-    spread(screen, world, &[("orders-1", third), ("orders-2", third), ("orders-3", third)]).await
+    spread(
+        screen,
+        world,
+        &[("orders-1", third), ("orders-2", third), ("orders-3", third)],
+    )
+    .await
 }
 
 /// Gives one instance the weight of four.
 ///
 /// # Errors
 /// When Envoy or the traffic does not follow.
-pub async fn reweigh(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
+pub(crate) async fn reweigh(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
     let took = weigh(screen, world, "orders-3", 4).await?;
-    screen.fact("put to weight in Envoy", &format!("{} (weights are gathered for up to 1 s)", millis(took)));
+    screen.fact(
+        "put to weight in Envoy",
+        &format!("{} (weights are gathered for up to 1 s)", span(took)),
+    );
     let sixth = 1.0 / 6.0;
-    spread(screen, world, &[("orders-1", sixth), ("orders-2", sixth), ("orders-3", 4.0 * sixth)]).await
+    spread(
+        screen,
+        world,
+        &[("orders-1", sixth), ("orders-2", sixth), ("orders-3", 4.0 * sixth)],
+    )
+    .await
 }
 
 /// Takes one instance out of the traffic, and back.
 ///
 /// # Errors
 /// When a request fails, or goes to the drained instance.
-pub async fn drain(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
+pub(crate) async fn drain(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
     let load = world.steady();
     let begun = Instant::now();
     world.instance("orders-3")?.put(&world.etcd, 0).await;
     let hosts = eventually(SOON, "orders-3 to be DRAINING in Envoy", async || {
         let hosts = world.hosts().await;
         let health = hosts.get("orders-3").map(|host| host.health.clone());
-        if health.as_deref() == Some("DRAINING") { Ok(hosts) } else { Err(format!("{hosts:?}")) }
+        if health.as_deref() == Some("DRAINING") {
+            Ok(hosts)
+        } else {
+            Err(format!("{hosts:?}"))
+        }
     })
     .await?;
     screen.fact("etcd put", "orders-3 weight 0, which means: drain");
-    screen.fact("put to Envoy", &millis(begun.elapsed()));
+    screen.fact("put to Envoy", &span(begun.elapsed()));
     screen.fact("Envoy /clusters", &show_hosts(&hosts));
     let half = 0.5;
-    spread(screen, world, &[("orders-1", half), ("orders-2", half), ("orders-3", 0.0)]).await?;
+    spread(
+        screen,
+        world,
+        &[("orders-1", half), ("orders-2", half), ("orders-3", 0.0)],
+    )
+    .await?;
     weigh(screen, world, "orders-3", 1).await?;
     let third = 1.0 / 3.0;
-    spread(screen, world, &[("orders-1", third), ("orders-2", third), ("orders-3", third)]).await?;
+    spread(
+        screen,
+        world,
+        &[("orders-1", third), ("orders-2", third), ("orders-3", third)],
+    )
+    .await?;
     let report = load.stop().await;
     no_failure(screen, world, &report)
 }
@@ -75,7 +102,7 @@ pub async fn drain(screen: &mut Screen, world: &mut World) -> anyhow::Result<()>
 ///
 /// # Errors
 /// When a request fails, when no retry was needed, or when the dead endpoint stays.
-pub async fn crash(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
+pub(crate) async fn crash(screen: &mut Screen, world: &mut World) -> anyhow::Result<()> {
     let before = world.counters().await?;
     let load = world.steady();
     eventually(SOON, "traffic", async || match load.report().sent {
@@ -86,13 +113,20 @@ pub async fn crash(screen: &mut Screen, world: &mut World) -> anyhow::Result<()>
     let begun = Instant::now();
     drop(world.backends.remove("orders-2"));
     drop(world.instances.remove("orders-2"));
-    screen.fact("SIGKILL", &format!("orders-2; nobody renews its lease of {TTL} s any more"));
+    screen.fact(
+        "SIGKILL",
+        &format!("orders-2; nobody renews its lease of {TTL} s any more"),
+    );
     eventually(LEASE_END, "orders-2 to leave Envoy", async || {
         let hosts = world.hosts().await;
-        if hosts.keys().eq(["orders-1", "orders-3"]) { Ok(()) } else { Err(format!("{:?}", hosts.keys())) }
+        if hosts.keys().eq(["orders-1", "orders-3"]) {
+            Ok(())
+        } else {
+            Err(format!("{:?}", hosts.keys()))
+        }
     })
     .await?;
-    screen.fact("death to leaving Envoy", &seconds(begun.elapsed()));
+    screen.fact("death to leaving Envoy", &span(begun.elapsed()));
     let report = load.stop().await;
     no_failure(screen, world, &report)?;
     let after = world.counters().await?;
@@ -101,7 +135,7 @@ pub async fn crash(screen: &mut Screen, world: &mut World) -> anyhow::Result<()>
     let reset = grown("attempts_total", &[("cluster", ORDERS), ("outcome", "reset")]);
     let retries = grown("retries_total", &[("cluster", ORDERS)]);
     screen.fact(
-        "filter: attempts that failed",
+        "filter: failed attempts",
         &format!("{refused} connect_failure, {reset} reset, made good by {retries} retries"),
     );
     expect(
@@ -146,14 +180,21 @@ async fn spread(screen: &mut Screen, world: &mut World, shares: &[(&str, f64)]) 
             screen.fact(&format!("{BURST} requests"), &show_spread(&report));
             return Ok(());
         }
-        expect(begun.elapsed() < SOON, &format!("requests spread {wanted}"), &show_spread(&report))?;
+        expect(
+            begun.elapsed() < SOON,
+            &format!("requests spread {wanted}"),
+            &show_spread(&report),
+        )?;
     }
 }
 
 /// Shows the steady load of a step, of which nothing may have failed.
 pub(super) fn no_failure(screen: &mut Screen, world: &mut World, report: &Report) -> anyhow::Result<()> {
     world.note(report);
-    screen.fact("steady load", &format!("{} requests, {} failed", report.sent, report.failed));
+    screen.fact(
+        "steady load",
+        &format!("{} requests, {} failed", report.sent, report.failed),
+    );
     no_failed(report)
 }
 

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::demo::ingress;
 use crate::demo::instance::PREFIX;
-use crate::demo::screen::{Screen, millis};
+use crate::demo::screen::{Screen, span};
 use crate::demo::wait::{SOON, eventually, expect};
 use crate::demo::world::{NODE, World, keep_logs};
 use crate::envoy::Envoy;
@@ -30,7 +30,7 @@ const WORKERS: u32 = 2;
 ///
 /// # Errors
 /// When a server does not come up, or does not find the others.
-pub async fn start(screen: &mut Screen, directory: &Path) -> anyhow::Result<(World, Backends)> {
+pub(crate) async fn start(screen: &mut Screen, directory: &Path) -> anyhow::Result<(World, Backends)> {
     let http = Http::new();
     let etcd = Etcd::start(Version::V35).await;
     keep_logs(directory);
@@ -66,13 +66,13 @@ pub async fn start(screen: &mut Screen, directory: &Path) -> anyhow::Result<(Wor
         directory: directory.to_owned(),
     };
     check_connection(screen, &world).await?;
-    screen.fact("Envoy start to all of it", &millis(begun.elapsed()));
+    screen.fact("Envoy up and connected in", &span(begun.elapsed()));
     check_catalog(screen, &world, catalog).await?;
     Ok((world, addresses))
 }
 
 /// Backends that run and are registered nowhere.
-pub type Backends = BTreeMap<String, SocketAddr>;
+pub(crate) type Backends = BTreeMap<String, SocketAddr>;
 
 async fn start_leadsman(
     screen: &mut Screen,
@@ -145,7 +145,10 @@ async fn start_envoy(
     );
     screen.fact(
         "filter",
-        &format!("leadsman_filter.wasm, {} KB, as trace filter, access log and upstream_log", size / 1024),
+        &format!(
+            "leadsman_filter.wasm, {} KB, as trace filter, access log and upstream_log",
+            size / 1024
+        ),
     );
     Ok((envoy, ingress))
 }
@@ -155,7 +158,10 @@ async fn check_connection(screen: &mut Screen, world: &World) -> anyhow::Result<
     let mut all = proxies.as_array().into_iter().flatten();
     let own = all.find(|proxy| proxy["node_id"] == NODE);
     let own = own.with_context(|| format!("expected {NODE} among the connected proxies, saw {proxies}"))?;
-    screen.fact("connected proxy", &format!("{} as {}", text(&own["id"]), text(&own["user_agent"])));
+    screen.fact(
+        "connected proxy",
+        &format!("{} as {}", text(&own["id"]), text(&own["user_agent"])),
+    );
     Ok(())
 }
 
@@ -174,7 +180,10 @@ async fn check_catalog(screen: &mut Screen, world: &World, catalog: SocketAddr) 
         "an answer of catalog-1",
         &format!("{} by {by}", answer.status),
     )?;
-    screen.fact("GET /catalog/1", &format!("{} by {by}, from services/catalog.yaml", answer.status));
+    screen.fact(
+        "GET /catalog/1",
+        &format!("{} by {by}, from services/catalog.yaml", answer.status),
+    );
     Ok(())
 }
 

@@ -95,8 +95,15 @@ impl DeltaStream {
         } = self;
         match ResourceType::from_type_url(&request.type_url) {
             Some(ResourceType::Cluster) => Ok(clusters.handle(&request, &|_| false)),
-            // Envoy forgets the endpoints of a cluster that it gets anew, and still claims to hold them.
-            Some(ResourceType::Endpoint) => Ok(endpoints.handle(&request, &|name| clusters.was_sent_here(name))),
+            Some(ResourceType::Endpoint) => {
+                // Envoy does not claim the clusters it took from a response that it refused, but it asks for their
+                // endpoints when it comes back: one that does not exist any more has to be removed.
+                if !endpoints.has_started() {
+                    request.subscribe.iter().for_each(|name| clusters.suppose(name));
+                }
+                // Envoy forgets the endpoints of a cluster that it gets anew, and still claims to hold them.
+                Ok(endpoints.handle(&request, &|name| clusters.was_sent_here(name)))
+            }
             None => {
                 self.handle_unknown(request);
                 Ok(Vec::new())
@@ -218,5 +225,7 @@ impl DeltaStream {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

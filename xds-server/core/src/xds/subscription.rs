@@ -225,15 +225,22 @@ impl Subscription {
             .find(|end| error.is_char_boundary(*end))
             .unwrap_or(0);
         self.last_nack = error.get(..end).map(ToOwned::to_owned);
-        let alone = response.sent.len() == 1;
+        // Nothing about a removal can be refused.
+        let alone = response.sent.iter().filter(|(_, version)| version.is_some()).count() == 1;
         let mut suspects = Vec::new();
         for (name, version) in response.sent {
-            let Some(held) = self.held.get_mut(&name) else { continue };
+            let (Some(held), Some(version)) = (self.held.get_mut(&name), version) else {
+                continue;
+            };
+            // What was sent later is on its way and settles it, whatever became of this.
+            if ![Holds::This(version), Holds::Unknown].contains(&held.holds) {
+                continue;
+            }
             held.holds = Holds::Unknown;
-            match version {
-                Some(version) if alone => held.rejected = Some(version),
-                Some(_) => suspects.push(name),
-                None => {}
+            if alone {
+                held.rejected = Some(version);
+            } else {
+                suspects.push(name);
             }
         }
         let second = suspects.split_off(suspects.len() / 2);
@@ -251,6 +258,24 @@ impl Subscription {
     pub(super) fn owe(&mut self, name: &Arc<str>) {
         if self.is_wanted(name) {
             self.held.entry(name.clone()).or_default().holds = Holds::Unknown;
+            self.dirty.insert(name.clone());
+        }
+    }
+
+    pub(super) fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// The client may hold the resource, although it does not say so.
+    pub(super) fn suppose(&mut self, name: &Arc<str>) {
+        if self.wildcard && !self.held.contains_key(name) {
+            self.held.insert(
+                name.clone(),
+                Held {
+                    holds: Holds::Unknown,
+                    ..Held::default()
+                },
+            );
             self.dirty.insert(name.clone());
         }
     }

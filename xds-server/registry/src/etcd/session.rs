@@ -40,7 +40,12 @@ pub(super) struct Session<'a> {
     records: Records,
     /// The last revision the watch has delivered whole.
     delivered: i64,
+    /// A reconcile waits for the next proof of progress. An older revision may be compacted already, in a cluster
+    /// that others keep busy while this prefix is quiet.
+    due: bool,
     reconcile: Option<Reconcile>,
+    /// The page the reconcile waits for.
+    fetch: Option<Fetch>,
 }
 
 type Fetch = Pin<Box<dyn Future<Output = Result<Page, Fault>> + Send>>;
@@ -75,7 +80,9 @@ pub(super) async fn run(
         seen,
         records,
         delivered: now.revision,
+        due: false,
         reconcile: None,
+        fetch: None,
     };
     session.follow(config.reconcile).await
 }
@@ -156,7 +163,6 @@ impl Session<'_> {
         let mut heard = Instant::now();
         let mut progress = every(PROGRESS_INTERVAL);
         let mut reconcile = every(reconcile_every);
-        let mut fetch: Option<Fetch> = None;
         loop {
             // The stream comes first: a slow controller must not turn answers that wait into silence.
             tokio::select! {
@@ -165,14 +171,17 @@ impl Session<'_> {
                     self.take(step?).await?;
                     heard = Instant::now();
                 }
-                page = fetched(&mut fetch) => fetch = self.compare(page).await?,
+                page = fetched(&mut self.fetch) => {
+                    self.fetch = None;
+                    self.compare(page).await?;
+                }
                 () = sleep_until(heard + MAX_SILENCE) => {
                     return Err(Error::Unavailable(format!("the watch was silent for {MAX_SILENCE:?}")));
                 }
                 _ = progress.tick() => ask(&mut questions).await?,
-                _ = reconcile.tick(), if fetch.is_none() => {
-                    let pass = self.reconcile.insert(Reconcile::new(self.delivered));
-                    fetch = Some(Box::pin(self.link.page(pass.request())));
+                _ = reconcile.tick(), if self.reconcile.is_none() => {
+                    self.due = true;
+                    ask(&mut questions).await?;
                 }
             }
         }
@@ -186,11 +195,16 @@ impl Session<'_> {
                 self.advance(revision);
                 let revision = unsigned(self.delivered);
                 self.events.send(Event::Progress { revision }).await?;
+                if std::mem::take(&mut self.due) {
+                    let pass = self.reconcile.insert(Reconcile::new(self.delivered));
+                    self.fetch = Some(Box::pin(self.link.page(pass.request())));
+                }
             }
             Step::Batch { records, revision } => {
                 if self.reconcile.as_mut().is_some_and(|pass| !pass.touch(&records)) {
                     tracing::debug!("too many changes during a reconcile, it is given up");
                     self.reconcile = None;
+                    self.fetch = None;
                 }
                 let changes = self.records.apply(records);
                 self.advance(revision);
@@ -219,30 +233,31 @@ impl Session<'_> {
         }
     }
 
-    /// Takes a page of a reconcile; the next one to wait for, if there is one.
-    async fn compare(&mut self, page: Result<Page, Fault>) -> Result<Option<Fetch>, Error> {
-        let Some(pass) = &mut self.reconcile else {
-            return Ok(None);
+    /// Takes a page of a reconcile, and asks for the next one or says what came out.
+    async fn compare(&mut self, page: Result<Page, Fault>) -> Result<(), Error> {
+        let Some(mut pass) = self.reconcile.take() else {
+            return Ok(());
         };
         let page = match page {
             Ok(page) => page,
             Err(Fault::Compacted(reason)) => {
-                tracing::debug!(%reason, "a reconcile is left to the next time");
-                self.reconcile = None;
-                return Ok(None);
+                tracing::debug!(%reason, "a reconcile waits for the next progress");
+                self.due = true;
+                return Ok(());
             }
             Err(fault) => return Err(fault.into()),
         };
         let more = page.more && !page.records.is_empty();
         pass.compare(&self.records, &page.records, !more);
         if more {
-            return Ok(Some(Box::pin(self.link.page(pass.request()))));
+            self.fetch = Some(Box::pin(self.link.page(pass.request())));
+            self.reconcile = Some(pass);
+            return Ok(());
         }
         let drift = pass.drift();
-        self.reconcile = None;
         self.events.send(Event::Reconciled { drift }).await?;
         if drift == 0 {
-            return Ok(None);
+            return Ok(());
         }
         Err(Error::Resync(format!(
             "{drift} held records differ from a fresh read: events were lost"

@@ -8,24 +8,24 @@ use crate::model::{Address, Catalog, Endpoint, Evidence, Provenance, Service, Se
 use crate::policy::{ServiceSettings, resolve};
 use crate::snapshot::{Builder, Changes, Version};
 
-const NOW: Duration = Duration::from_secs(1);
-const CDS: ResourceType = ResourceType::Cluster;
-const EDS: ResourceType = ResourceType::Endpoint;
+pub(super) const NOW: Duration = Duration::from_secs(1);
+pub(super) const CDS: ResourceType = ResourceType::Cluster;
+pub(super) const EDS: ResourceType = ResourceType::Endpoint;
 
 /// A registry, a builder and one client's stream.
-struct World {
+pub(super) struct World {
     catalog: Catalog,
     builder: Builder,
-    snapshot: Snapshot,
+    pub(super) snapshot: Snapshot,
     settings: ServiceSettings,
-    stream: DeltaStream,
+    pub(super) stream: DeltaStream,
 }
 
 fn source() -> SourceName {
     SourceName::new("test").unwrap()
 }
 
-fn world(services: &[&str]) -> World {
+pub(super) fn world(services: &[&str]) -> World {
     let mut catalog = Catalog::new([source()]);
     catalog.resync(&source(), Vec::new(), &Evidence::Complete, NOW);
     let (builder, snapshot, settings) = (Builder::default(), Snapshot::default(), ServiceSettings::default());
@@ -45,7 +45,7 @@ fn world(services: &[&str]) -> World {
 
 impl World {
     /// The service has one endpoint with this weight.
-    fn weigh(&mut self, name: &str, weight: u32) {
+    pub(super) fn weigh(&mut self, name: &str, weight: u32) {
         let address = Address::new("10.0.0.1", 80).unwrap();
         let weight = Weight::new(weight.into()).unwrap();
         let endpoint = Endpoint {
@@ -59,12 +59,12 @@ impl World {
     }
 
     /// The cluster itself changes.
-    fn retime(&mut self, name: &str, millis: u64) {
+    pub(super) fn retime(&mut self, name: &str, millis: u64) {
         self.settings.connect_timeout = Duration::from_millis(millis);
         self.publish(&ServiceName::new(name).unwrap());
     }
 
-    fn delete(&mut self, name: &str) {
+    pub(super) fn delete(&mut self, name: &str) {
         let name = ServiceName::new(name).unwrap();
         self.catalog.delete(&source(), name.clone(), NOW);
         self.catalog.expire(NOW + Catalog::LINGER);
@@ -124,12 +124,12 @@ impl World {
     }
 
     /// A new stream of the same client.
-    fn reconnect(&mut self) {
+    pub(super) fn reconnect(&mut self) {
         self.stream = DeltaStream::new(Limits::default());
     }
 }
 
-fn request(kind: ResourceType) -> Request {
+pub(super) fn request(kind: ResourceType) -> Request {
     let node = Node {
         id: "envoy-1".to_owned(),
         ..Node::default()
@@ -141,7 +141,7 @@ fn request(kind: ResourceType) -> Request {
     }
 }
 
-fn names(names: &[&str]) -> Vec<Arc<str>> {
+pub(super) fn names(names: &[&str]) -> Vec<Arc<str>> {
     names.iter().map(|name| Arc::from(*name)).collect()
 }
 
@@ -595,5 +595,15 @@ fn a_refusal_of_megabytes_is_kept_short() {
     assert_eq!(
         world.stream.report(NOW)[1].last_nack.as_ref().map(String::len),
         Some(1024)
+    );
+}
+
+#[test]
+fn a_cluster_that_a_client_holds_without_saying_so_is_removed_when_it_asks_for_its_endpoints() {
+    let mut world = world(&["a"]);
+    world.ask(request(CDS));
+    assert_eq!(
+        world.ask(subscribe(EDS, &["a", "from-a-refused-response"])),
+        ["2 CDS -from-a-refused-response", "3 EDS +a -from-a-refused-response"]
     );
 }

@@ -1,0 +1,212 @@
+//! Everything at once: etcd and files, the real control plane on them, and a real Envoy that carries traffic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs;
+use std::net::SocketAddr;
+
+use leadsman_core::model::Health;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::backend::Backend;
+use crate::envoy::{Envoy, add_listener};
+use crate::etcd::{Etcd, Version};
+use crate::http::Load;
+use crate::leadsman::{Leadsman, replace};
+use crate::process::free_port;
+use crate::wait::{PATIENT, until, until_ok};
+
+/// Where the etcd source reads.
+pub const PREFIX: &str = "/services/";
+
+/// One of each.
+#[derive(Debug)]
+pub struct World {
+    pub etcd: Etcd,
+    pub leadsman: Leadsman,
+    pub envoy: Envoy,
+    listener: SocketAddr,
+}
+
+/// An instance as the registries are told about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Instance {
+    pub address: SocketAddr,
+    pub weight: f64,
+    pub health: Health,
+}
+
+impl Instance {
+    /// A healthy instance of weight 100.
+    pub fn of(backend: &Backend) -> Self {
+        Self {
+            address: backend.address(),
+            weight: 100.0,
+            health: Health::Healthy,
+        }
+    }
+
+    pub fn weighing(self, weight: f64) -> Self {
+        Self { weight, ..self }
+    }
+
+    pub fn being(self, health: Health) -> Self {
+        Self { health, ..self }
+    }
+}
+
+impl World {
+    /// Starts everything, with a listener that leads to `services` by the name of the host.
+    pub async fn start(services: &[&str]) -> Self {
+        Self::start_with(services, "").await
+    }
+
+    /// As [`World::start`], with more configuration for the control plane.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start_with(services: &[&str], rest: &str) -> Self {
+        let etcd = Etcd::start(Version::V36).await;
+        let directory = TempDir::new().unwrap_or_else(|error| panic!("no directory: {error}"));
+        let files = fs::create_dir(directory.path().join("services"));
+        assert!(files.is_ok(), "no directory for the services: {files:?}");
+        let leadsman = Leadsman::start_in(directory, &sources(&etcd, rest)).await;
+        let mut bootstrap = leadsman.bootstrap("edge-1", free_port());
+        let listener = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        add_listener(&mut bootstrap, listener.port(), services, &[]);
+        let envoy = Envoy::start(&bootstrap, 2).await;
+        Self {
+            etcd,
+            leadsman,
+            envoy,
+            listener,
+        }
+    }
+
+    /// Gives the control plane a new configuration; the sources stay.
+    pub fn configure(&self, rest: &str) {
+        self.leadsman.configure(&sources(&self.etcd, rest));
+    }
+
+    /// Registers an instance in etcd, or changes it.
+    pub async fn put(&self, service: &str, instance: Instance) {
+        let Instance {
+            address,
+            weight,
+            health,
+        } = instance;
+        let (host, port) = (address.ip().to_string(), address.port());
+        let record = json!({ "address": host, "port": port, "weight": weight, "health": health.as_str() });
+        self.etcd.put(&key(service, address), &record.to_string()).await;
+    }
+
+    /// Removes an instance from etcd.
+    pub async fn remove(&self, service: &str, instance: Instance) {
+        self.etcd.delete(&key(service, instance.address)).await;
+    }
+
+    /// Writes the file of a service.
+    pub fn write(&self, service: &str, instances: &[Instance]) {
+        let mut text = format!("service: {service}\nendpoints:\n");
+        for Instance {
+            address,
+            weight,
+            health,
+        } in instances
+        {
+            let (host, port) = (address.ip(), address.port());
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                text,
+                "  - {{ address: {host}, port: {port}, weight: {weight}, health: {health} }}"
+            );
+        }
+        replace(
+            &self
+                .leadsman
+                .directory()
+                .join("services")
+                .join(format!("{service}.yaml")),
+            &text,
+        );
+    }
+
+    /// Requests for a service, through Envoy.
+    pub fn load(&self, service: &str) -> Load {
+        Load {
+            address: self.listener,
+            host: service.to_owned(),
+            path: "/".to_owned(),
+            requests_per_second: 100,
+            workers: 4,
+        }
+    }
+
+    /// Waits until Envoy has exactly these instances of a service, each as healthy as given.
+    pub async fn envoy_has(&self, service: &str, instances: &[Instance]) {
+        let expected: BTreeMap<SocketAddr, String> = instances
+            .iter()
+            .map(|instance| (instance.address, instance.health.as_str().to_uppercase()))
+            .collect();
+        until_ok(PATIENT, &format!("Envoy to have {expected:?}"), async || {
+            let hosts = self.envoy.hosts(service).await;
+            let seen: BTreeMap<SocketAddr, String> = hosts
+                .into_iter()
+                .map(|(address, host)| (address, host.health))
+                .collect();
+            if seen == expected { Ok(()) } else { Err(seen) }
+        })
+        .await;
+    }
+
+    /// How often the membership of a service changed in Envoy.
+    ///
+    /// # Panics
+    /// When Envoy does not know the service.
+    pub async fn membership_changes(&self, service: &str) -> u64 {
+        let name = format!("cluster.{service}.membership_change");
+        let count = self.envoy.stat(&name).await;
+        count.unwrap_or_else(|| panic!("Envoy does not know {service}"))
+    }
+
+    /// One source, as the admin API shows it.
+    pub async fn source(&self, name: &str) -> Value {
+        let sources = self.leadsman.api("/api/v1/sources").await;
+        let mut named = sources
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|source| source["name"] == name);
+        named.next().cloned().unwrap_or(Value::Null)
+    }
+
+    /// Waits until a source is in a state.
+    pub async fn source_enters(&self, name: &str, state: &str) {
+        let what = format!("the source {name} to be {state}");
+        until(PATIENT, &what, async || self.source(name).await["state"] == state).await;
+    }
+
+    /// The endpoints of a service that `explain` says Envoy is told about.
+    pub async fn explained(&self, service: &str) -> BTreeSet<String> {
+        let explanation = self.leadsman.api(&format!("/api/v1/explain/{service}")).await;
+        let endpoints = explanation["endpoints"].as_array().into_iter().flatten();
+        let told = endpoints.filter(|endpoint| endpoint["in_envoy"] == true);
+        told.filter_map(|endpoint| Some(endpoint["address"].as_str()?.to_owned()))
+            .collect()
+    }
+}
+
+/// The record of an instance in etcd.
+pub fn key(service: &str, address: SocketAddr) -> String {
+    format!("{PREFIX}{service}/{address}")
+}
+
+fn sources(etcd: &Etcd, rest: &str) -> String {
+    format!(
+        "sources:\n  \
+         local: {{ file: {{ path: services/ }} }}\n  \
+         shop: {{ etcd: {{ endpoints: ['http://{}'], prefix: {PREFIX}, layout: auto, reconcile: 1s }} }}\n{rest}",
+        etcd.address()
+    )
+}

@@ -1,0 +1,492 @@
+//! The promise, end to end: real registries, the real control plane, a real Envoy and traffic through it.
+//!
+//! Envoy is the witness: what counts is what its admin interface and its clients see. Every test ends with an Envoy
+//! that refused nothing and waited for nothing in vain.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use leadsman_core::model::Health;
+use leadsman_tests::backend::Backend;
+use leadsman_tests::etcd::Data;
+use leadsman_tests::http::Report;
+use leadsman_tests::wait::{PATIENT, throughout, until};
+use leadsman_tests::world::{Instance, World, key};
+use serde_json::{Value, json};
+
+/// How long a registry stays away in these tests; the demo takes a minute.
+const OUTAGE: Duration = Duration::from_secs(10);
+
+fn unharmed(report: &Report) {
+    assert_eq!(report.failed, 0, "{report:#?}");
+    assert!(report.sent > 0, "no traffic");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_registered_in_etcd_and_in_files_takes_traffic() {
+    let world = World::start(&["orders", "users"]).await;
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    world.write("users", &[Instance::of(&two)]);
+    // As go-kratos registers itself.
+    let record = json!({ "id": "0", "name": "orders", "version": "v1", "metadata": { "weight": "10" },
+                         "endpoints": [format!("http://{}", one.address())] });
+    world.etcd.put("/services/orders/0", &record.to_string()).await;
+
+    world.envoy_has("orders", &[Instance::of(&one)]).await;
+    world.envoy_has("users", &[Instance::of(&two)]).await;
+    let (orders, users) = (
+        world.load("orders").burst(20).await,
+        world.load("users").burst(20).await,
+    );
+    unharmed(&orders);
+    unharmed(&users);
+    assert_eq!((orders.share("one"), users.share("two")), (1.0, 1.0));
+
+    // The filter tells a change from a repetition by what stands here.
+    let metadata = world.envoy.metadata("orders").await;
+    let own = &metadata[&one.address()]["leadsman"];
+    assert!(own["rev"].is_string() && own["src"] == "shop", "{metadata:?}");
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_weight_moves_the_traffic() {
+    let world = World::start(&["orders"]).await;
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    world.put("orders", Instance::of(&one).weighing(1.0)).await;
+    world.put("orders", Instance::of(&two).weighing(3.0)).await;
+    world
+        .envoy_has("orders", &[Instance::of(&one), Instance::of(&two)])
+        .await;
+    shares(&world, &two, 0.75).await;
+    let changes = world.membership_changes("orders").await;
+    world.put("orders", Instance::of(&one).weighing(9.0)).await;
+    world.put("orders", Instance::of(&two).weighing(1.0)).await;
+    shares(&world, &two, 0.1).await;
+    assert_eq!(world.membership_changes("orders").await, changes);
+    world.envoy.assert_clean().await;
+}
+
+/// Waits until a backend takes its share of the traffic, to five percent.
+async fn shares(world: &World, backend: &Backend, expected: f64) {
+    until(PATIENT, &format!("{} to take {expected}", backend.name()), async || {
+        let report = world.load("orders").burst(200).await;
+        unharmed(&report);
+        (report.share(backend.name()) - expected).abs() < 0.05
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_drains_and_leaves_without_a_failed_request() {
+    let world = World::start(&["orders"]).await;
+    let (one, two, three) = (
+        Backend::start("one").await,
+        Backend::start("two").await,
+        Backend::start("three").await,
+    );
+    let all = [Instance::of(&one), Instance::of(&two), Instance::of(&three)];
+    for instance in all {
+        world.put("orders", instance).await;
+    }
+    world.envoy_has("orders", &all).await;
+    let load = world.load("orders").start();
+
+    let [first, second, third] = all;
+    // The two ways a registry has to say it.
+    world.put("orders", second.weighing(0.0)).await;
+    world.put("orders", third.being(Health::Draining)).await;
+    let draining = [first, second.being(Health::Draining), third.being(Health::Draining)];
+    world.envoy_has("orders", &draining).await;
+    let burst = world.load("orders").burst(50).await;
+    assert_eq!(burst.share("one"), 1.0, "{burst:?}");
+
+    world.remove("orders", second).await;
+    world.remove("orders", third).await;
+    world.envoy_has("orders", &[first]).await;
+    unharmed(&load.stop().await);
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unhealthy_instance_gets_no_requests_and_stays_listed() {
+    let world = World::start(&["orders"]).await;
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    let (first, second) = (Instance::of(&one), Instance::of(&two));
+    world.write("orders", &[first, second]);
+    world.envoy_has("orders", &[first, second]).await;
+    world.write("orders", &[first, second.being(Health::Unhealthy)]);
+    world
+        .envoy_has("orders", &[first, second.being(Health::Unhealthy)])
+        .await;
+    let burst = world.load("orders").burst(50).await;
+    unharmed(&burst);
+    assert_eq!(burst.share("one"), 1.0, "{burst:?}");
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_service_is_emptied_and_then_forgotten() {
+    let world = World::start(&["orders", "users"]).await;
+    let one = Backend::start("one").await;
+    world.put("orders", Instance::of(&one)).await;
+    world.put("users", Instance::of(&one)).await;
+    world.envoy_has("orders", &[Instance::of(&one)]).await;
+    world.envoy_has("users", &[Instance::of(&one)]).await;
+    world.remove("orders", Instance::of(&one)).await;
+    until(PATIENT, "an empty cluster", async || {
+        let clusters = world.envoy.clusters().await;
+        clusters.get("orders").is_some_and(std::collections::BTreeMap::is_empty)
+    })
+    .await;
+    until(PATIENT, "no cluster", async || {
+        !world.envoy.clusters().await.contains_key("orders")
+    })
+    .await;
+    world.envoy_has("users", &[Instance::of(&one)]).await;
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_registry_is_invisible_to_traffic() {
+    let mut world = World::start(&["orders"]).await;
+    let (one, two, late) = (
+        Backend::start("one").await,
+        Backend::start("two").await,
+        Backend::start("late").await,
+    );
+    let (first, second) = (Instance::of(&one), Instance::of(&two));
+    world.put("orders", first).await;
+    world.put("orders", second).await;
+    world.envoy_has("orders", &[first, second]).await;
+    let (hosts, changes) = (
+        world.envoy.hosts("orders").await,
+        world.membership_changes("orders").await,
+    );
+    let load = world.load("orders").start();
+
+    world.etcd.kill();
+    world.source_enters("shop", "degraded").await;
+    throughout(OUTAGE, "Envoy's endpoints", async || {
+        world.envoy.hosts("orders").await == hosts
+    })
+    .await;
+    assert_eq!(world.membership_changes("orders").await, changes);
+    assert!(world.leadsman.get("/readyz").await.unwrap().status.is_success());
+
+    world.etcd.restart(Data::Kept).await;
+    world.put("orders", Instance::of(&late)).await;
+    world.envoy_has("orders", &[first, second, Instance::of(&late)]).await;
+    assert_eq!(world.membership_changes("orders").await, changes + 1);
+    let before = world.source("shop").await["counters"]["reconciles"].as_u64();
+    until(PATIENT, "a reconcile", async || {
+        world.source("shop").await["counters"]["reconciles"].as_u64() > before
+    })
+    .await;
+    let shop = world.source("shop").await;
+    assert_eq!(
+        (&shop["state"], &shop["counters"]["reconcile_drift"]),
+        (&json!("live"), &json!(0))
+    );
+    assert_eq!(
+        world
+            .leadsman
+            .metric(r#"leadsman_reconcile_drift_total{source="shop"}"#)
+            .await,
+        Some(0.0)
+    );
+
+    let report = load.stop().await;
+    unharmed(&report);
+    assert!(report.share("late") > 0.0, "{report:?}");
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_that_starts_without_its_registry_takes_nothing_away() {
+    let mut world = World::start_with(&["orders", "users"], "").await;
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    world.put("orders", Instance::of(&one)).await;
+    world.write("users", &[Instance::of(&two)]);
+    world.envoy_has("orders", &[Instance::of(&one)]).await;
+    world.envoy_has("users", &[Instance::of(&two)]).await;
+    let hosts = world.envoy.hosts("orders").await;
+    let changes = world.membership_changes("orders").await;
+    let load = world.load("orders").start();
+
+    world.etcd.kill();
+    world.leadsman.restart();
+    // It knows the files, waits for etcd as long as it is told to, and then speaks about the files only.
+    until(PATIENT, "Envoy to be connected again", async || {
+        world
+            .leadsman
+            .api("/api/v1/proxies")
+            .await
+            .as_array()
+            .is_some_and(|proxies| !proxies.is_empty())
+    })
+    .await;
+    assert!(!world.leadsman.get("/readyz").await.unwrap().status.is_success());
+    let longer_than_it_waits = Duration::from_secs(15);
+    throughout(longer_than_it_waits, "Envoy's endpoints", async || {
+        world.envoy.hosts("orders").await == hosts
+    })
+    .await;
+    world.write("users", &[Instance::of(&two), Instance::of(&one)]);
+    world
+        .envoy_has("users", &[Instance::of(&two), Instance::of(&one)])
+        .await;
+
+    world.etcd.restart(Data::Kept).await;
+    world.leadsman.ready().await;
+    world.put("orders", Instance::of(&two)).await;
+    world
+        .envoy_has("orders", &[Instance::of(&one), Instance::of(&two)])
+        .await;
+    assert_eq!(world.membership_changes("orders").await, changes + 1);
+    unharmed(&load.stop().await);
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_control_plane_costs_no_request_and_its_return_changes_nothing() {
+    let mut world = World::start(&["orders"]).await;
+    let one = Backend::start("one").await;
+    world.put("orders", Instance::of(&one)).await;
+    world.envoy_has("orders", &[Instance::of(&one)]).await;
+    let load = world.load("orders").start();
+    let quiet =
+        "^(cluster_manager.cluster_(added|modified|removed)|cluster.orders.(membership_change|update_success))$";
+    let before = world.envoy.stats(quiet).await;
+    assert_eq!(before.len(), 5, "{before:?}");
+
+    world.leadsman.restart();
+    world.leadsman.ready().await;
+    until(PATIENT, "Envoy to be connected again", async || {
+        let proxies = world.leadsman.api("/api/v1/proxies").await;
+        let types = proxies[0]["types"].as_array().into_iter().flatten();
+        types.filter(|of| of["acked"] == 1).count() == 2
+    })
+    .await;
+    // The versions are the ones Envoy has, so there was nothing to send.
+    assert_eq!(world.envoy.stats(quiet).await, before);
+    unharmed(&load.stop().await);
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_lost_its_data_takes_nothing_away_until_an_operator_says_so() {
+    let mut world = World::start(&["orders"]).await;
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    let (first, second) = (Instance::of(&one), Instance::of(&two));
+    world.put("orders", first).await;
+    world.put("orders", second).await;
+    world.envoy_has("orders", &[first, second]).await;
+    let load = world.load("orders").start();
+
+    world.etcd.kill();
+    world.etcd.restart(Data::NewCluster).await;
+    world.source_enters("shop", "suspect").await;
+    world.put("orders", first).await;
+    let both = world.explained("orders").await;
+    throughout(Duration::from_secs(3), "the held endpoint", async || {
+        world.explained("orders").await == both
+    })
+    .await;
+    world.envoy_has("orders", &[first, second]).await;
+    assert_eq!(
+        world
+            .leadsman
+            .metric(r#"leadsman_guard_held_endpoints{source="shop"}"#)
+            .await,
+        Some(1.0)
+    );
+    let explained = world.leadsman.api("/api/v1/explain/orders").await;
+    assert_eq!(decision(&explained, second), "held", "{explained:#}");
+
+    let mut reason = HeaderMap::new();
+    let refused = world
+        .leadsman
+        .post("/api/v1/guard/release/shop", reason.clone())
+        .await
+        .unwrap();
+    assert!(refused.status.is_client_error(), "{refused:?}");
+    reason.insert(
+        "leadsman-reason",
+        HeaderValue::from_static("the second one is gone for good"),
+    );
+    let released = world.leadsman.post("/api/v1/guard/release/shop", reason).await.unwrap();
+    assert!(released.status.is_success(), "{released:?}");
+    world.envoy_has("orders", &[first]).await;
+    unharmed(&load.stop().await);
+    world.envoy.assert_clean().await;
+}
+
+/// The first word of why an endpoint is where it is.
+fn decision(explained: &Value, instance: Instance) -> String {
+    let address = instance.address.to_string();
+    let mut endpoints = explained["endpoints"].as_array().into_iter().flatten();
+    let endpoint = endpoints.find(|endpoint| endpoint["address"] == address.as_str());
+    let decision = endpoint
+        .and_then(|endpoint| endpoint["decision"].as_str())
+        .unwrap_or_default();
+    decision.split([' ', ':', ',']).next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_is_live_and_a_bad_file_keeps_the_old_one() {
+    let mut world = World::start(&["orders"]).await;
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    world.put("orders", Instance::of(&one)).await;
+    world.write("orders", &[Instance::of(&two)]);
+    // Both know it; `local` comes first by its name.
+    world.envoy_has("orders", &[Instance::of(&two)]).await;
+    let streams = world.leadsman.api("/api/v1/proxies").await[0]["id"].clone();
+
+    world.configure("services:\n  orders: { sources: [shop, local], merge: priority }\n");
+    world.leadsman.process().hang_up();
+    world.envoy_has("orders", &[Instance::of(&one)]).await;
+    world.configure("services:\n  orders: { merge: union }\n");
+    world.leadsman.process().hang_up();
+    world
+        .envoy_has("orders", &[Instance::of(&one), Instance::of(&two)])
+        .await;
+
+    let successful = "leadsman_config_last_reload_successful";
+    assert_eq!(world.leadsman.metric(successful).await, Some(1.0));
+    world.configure("services:\n  orders: { merge: sideways }\n");
+    world.leadsman.process().hang_up();
+    until(PATIENT, "the refusal", async || {
+        world.leadsman.metric(successful).await == Some(0.0)
+    })
+    .await;
+    assert!(world.leadsman.log().contains("sideways"), "{}", world.leadsman.log());
+    world
+        .envoy_has("orders", &[Instance::of(&one), Instance::of(&two)])
+        .await;
+
+    // A watched file needs no signal.
+    world.configure("services:\n  orders: { sources: [local] }\n");
+    world.envoy_has("orders", &[Instance::of(&two)]).await;
+    assert_eq!(world.leadsman.metric(successful).await, Some(1.0));
+    assert_eq!(world.leadsman.api("/api/v1/proxies").await[0]["id"], streams);
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_says_why_each_endpoint_is_there_or_is_not() {
+    let world = World::start(&["orders"]).await;
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    world.write("orders", &[Instance::of(&one)]);
+    world.put("orders", Instance::of(&two)).await;
+    world
+        .etcd
+        .put(
+            "/services/orders/bad",
+            r#"{ "address": "orders.internal", "port": 80 }"#,
+        )
+        .await;
+    world.envoy_has("orders", &[Instance::of(&one)]).await;
+    until(PATIENT, "the rejection", async || {
+        let explained = world.leadsman.api("/api/v1/explain/orders").await;
+        explained["rejected"]
+            .as_array()
+            .is_some_and(|rejected| rejected.len() == 1)
+    })
+    .await;
+
+    let output = world.leadsman.ask(&["explain", "orders", "-o", "json"]);
+    assert!(output.status.success(), "{output:?}");
+    let explained: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let by_address = |backend: &Backend| {
+        let address = backend.address().to_string();
+        let endpoints = explained["endpoints"].as_array().unwrap().iter();
+        endpoints
+            .filter(|endpoint| endpoint["address"] == address.as_str())
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let (told, shadowed) = (by_address(&one), by_address(&two));
+    assert_eq!((told.len(), shadowed.len()), (1, 1), "{explained:#}");
+    assert_eq!(
+        (&told[0]["in_envoy"], &told[0]["source"]),
+        (&json!(true), &json!("local"))
+    );
+    assert_eq!(
+        (&shadowed[0]["in_envoy"], &shadowed[0]["source"]),
+        (&json!(false), &json!("shop"))
+    );
+    assert_eq!(shadowed[0]["record"], key("orders", two.address()));
+    let rejected = &explained["rejected"][0];
+    assert_eq!(
+        (&rejected["source"], &rejected["record"]),
+        (&json!("shop"), &json!("/services/orders/bad"))
+    );
+    assert!(
+        rejected["reason"].as_str().unwrap().contains("orders.internal"),
+        "{rejected}"
+    );
+    assert_eq!(explained["proxies"][0]["assignment"], "acked");
+
+    let table = world.leadsman.ask(&["explain", "orders"]);
+    let text = String::from_utf8(table.stdout).unwrap();
+    let shown = [
+        one.address().to_string(),
+        two.address().to_string(),
+        "orders.internal".to_owned(),
+    ];
+    assert!(shown.iter().all(|word| text.contains(word)), "{text}");
+    assert_eq!(world.leadsman.ask(&["explain", "nobody"]).status.code(), Some(65));
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_records_reach_nobody_and_harm_no_sibling() {
+    let world = World::start(&["orders"]).await;
+    let one = Backend::start("one").await;
+    let port = one.address().port();
+    let long = "x".repeat(300_000);
+    let poison: Vec<Value> = vec![
+        json!({ "address": "0.0.0.0", "port": 80 }),
+        json!({ "address": "127.0.0.1", "port": 0 }),
+        json!({ "address": "127.0.0.1", "port": 65536 }),
+        json!({ "address": "127.0.0.1", "port": "eighty" }),
+        json!({ "address": "\u{1b}[31m\u{202e}", "port": 80 }),
+        json!({ "address": "127.0.0.1", "port": port, "weight": -1 }),
+        json!({ "address": "127.0.0.2", "port": port, "weight": 1e300 }),
+        json!({ "address": "127.0.0.3", "port": port, "health": "splendid" }),
+        json!({ "address": "127.0.0.4", "port": port, "metadata": { "k": long } }),
+        json!([[[[[[]]]]]]),
+        json!("\u{0}"),
+    ];
+    for (number, record) in poison.iter().enumerate() {
+        world
+            .etcd
+            .put(&format!("/services/orders/poison-{number}"), &record.to_string())
+            .await;
+    }
+    world.etcd.put("/services/orders/deep", &"[".repeat(100_000)).await;
+    world
+        .etcd
+        .put(
+            "/services/\u{1b}]0;x\u{7}/1",
+            r#"{ "address": "127.0.0.1", "port": 80 }"#,
+        )
+        .await;
+    world.etcd.put("/services//", "").await;
+    world.put("orders", Instance::of(&one)).await;
+    until(PATIENT, "the good record", async || {
+        world.envoy.hosts("orders").await.contains_key(&one.address())
+    })
+    .await;
+    until(PATIENT, "every response to be accepted", async || {
+        world.leadsman.ask(&["status"]).status.code() == Some(0)
+    })
+    .await;
+    let hosts = world.envoy.hosts("orders").await;
+    assert!(hosts.keys().all(|address| address.port() == port), "{hosts:?}");
+    assert!(!world.leadsman.log().contains('\u{1b}'), "the log steers terminals");
+    world.envoy.assert_clean().await;
+}
