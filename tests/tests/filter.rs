@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use http::{HeaderMap, HeaderValue};
 use leadsman_tests::backend::Backend;
@@ -262,13 +263,13 @@ async fn a_change_of_the_registry_is_one_miss_however_many_workers() {
     let backend = Backend::start("one").await;
     let directory = TempDir::new().unwrap();
     fs::create_dir(directory.path().join("services")).unwrap();
-    let write = |directory: &std::path::Path, version: &str| {
+    let write = |directory: &Path, weight: u32| {
         let port = backend.address().port();
-        let endpoint = format!("{{ address: 127.0.0.1, port: {port}, metadata: {{ version: {version} }} }}");
+        let endpoint = format!("{{ address: 127.0.0.1, port: {port}, weight: {weight} }}");
         let text = format!("service: orders\nendpoints:\n  - {endpoint}\n");
         replace(&directory.join("services/orders.yaml"), &text);
     };
-    write(directory.path(), "v1");
+    write(directory.path(), 100);
     let leadsman = Leadsman::start_in(directory, "sources:\n  local: { file: { path: services/ } }\n").await;
     let filtered = Filtered::following(&leadsman).await;
     until(PATIENT, "the first answer", async || {
@@ -286,7 +287,7 @@ async fn a_change_of_the_registry_is_one_miss_however_many_workers() {
     };
     used(50).await;
     assert_eq!(filtered.lookups("miss").await, 1);
-    write(leadsman.directory(), "v2");
+    write(leadsman.directory(), 50);
     until(PATIENT, "the second miss", async || filtered.lookups("miss").await == 2).await;
     used(100).await;
     assert_eq!(filtered.lookups("miss").await, 2);

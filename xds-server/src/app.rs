@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, ReloadState};
-use crate::config::{Config, Overrides, Problems, SourceConfig, Watcher};
+use crate::config::{Config, Overrides, SourceConfig, Watcher};
 use crate::controller::{self, Command};
 use crate::metrics::Metrics;
 use crate::proxies::Proxies;
@@ -41,10 +41,10 @@ pub struct ServeOptions {
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`Problems`] of the configuration, an address that can't be bound, or a listener that failed.
+/// [`Problems`](crate::config::Problems) of the configuration, an address that can't be bound, or a listener that failed.
 pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
-    let (watcher, config) = Watcher::start(&options.config, options.overrides)?;
     telemetry::init(&options.log)?;
+    let (watcher, config) = Watcher::start(&options.config, options.overrides)?;
     let bind = |address| transport::bind(address).with_context(|| format!("{address} can't be listened on"));
     let (xds, admin) = (bind(config.xds.listen)?, bind(config.admin.listen)?);
     let mut app = App::default();
@@ -193,9 +193,18 @@ async fn reload_config(
 ) {
     loop {
         let read = watcher.next().await;
-        metrics.reloaded(read.is_ok());
         match read {
+            Ok(config) if !config.services_beyond(&started_with).is_empty() => {
+                // A service that is asked for at a source that nobody watches would lose its endpoints.
+                let keys = config.services_beyond(&started_with).join(", ");
+                refuse(
+                    &format!("{keys}: a source named here is new and is watched after a restart only"),
+                    &state,
+                );
+                metrics.reloaded(false);
+            }
             Ok(config) => {
+                metrics.reloaded(true);
                 let restart = started_with.restart_keys(&config);
                 if !restart.is_empty() {
                     tracing::warn!(keys = ?restart, "these changes take effect at the next start");
@@ -206,14 +215,20 @@ async fn reload_config(
                     return;
                 }
             }
-            Err(problems) => refuse(&problems, &state),
+            Err(problems) => {
+                refuse(&problems.to_string(), &state);
+                metrics.reloaded(false);
+            }
         }
     }
 }
 
-fn refuse(problems: &Problems, state: &watch::Sender<Option<String>>) {
-    tracing::warn!(problems = %problems, "the new configuration has mistakes; the old one stays in force");
-    state.send_replace(Some(problems.to_string()));
+fn refuse(problems: &str, state: &watch::Sender<Option<String>>) {
+    tracing::warn!(
+        problems,
+        "the new configuration has mistakes; the old one stays in force"
+    );
+    state.send_replace(Some(problems.to_owned()));
 }
 
 async fn infallible(task: impl Future<Output = ()>) -> anyhow::Result<()> {

@@ -12,13 +12,20 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => return fail(&format!("{error:#}")),
     };
-    // The harness reports a server that does not start by panicking; its message is all there is to say then.
+    // The harness panics when a server does not start or is gone, and shows the end of every log. The message says it
+    // all: where in the demo it was raised is of no use to who runs it.
+    std::panic::set_hook(Box::new(|panic| {
+        fail(&format!(
+            "    FAILED: {}",
+            panic.payload_as_str().unwrap_or("for no reason that could be shown")
+        ));
+    }));
     let demo = || Runtime::new()?.block_on(run(options));
     match catch_unwind(AssertUnwindSafe(demo)) {
         Ok(Ok(true)) => ExitCode::SUCCESS,
         Ok(Ok(false)) => ExitCode::FAILURE,
         Ok(Err(error)) => fail(&format!("FAILED: {error:#}")),
-        Err(_) => fail("FAILED: see above"),
+        Err(_) => fail("The demo FAILED. All logs are in target/demo."),
     }
 }
 

@@ -222,7 +222,12 @@ fn describe(proxy: &Proxy, standing: Option<Vec<Standing>>) -> api::Proxy {
         user_agent: proxy.node.user_agent.clone(),
         peer: proxy.peer.map(|peer| peer.to_string()).unwrap_or_default(),
         connected_since: proxy.connected_since.into(),
-        types: standing.into_iter().flatten().map(describe_type).collect(),
+        types: standing
+            .into_iter()
+            .flatten()
+            .filter(|of| of.report.requested)
+            .map(describe_type)
+            .collect(),
     }
 }
 

@@ -106,7 +106,7 @@ fn sources(explanation: &Explanation, now: SystemTime) -> Table {
 
 fn endpoints(endpoints: &[&ExplainedEndpoint]) -> String {
     let mut table = Table::new([
-        "ADDRESS", "HEALTH", "WEIGHT", "LOCALITY", "SOURCE", "RECORD", "LAYOUT", "REVISION", "WHY",
+        "ADDRESS", "HEALTH", "WEIGHT", "LOCALITY", "SOURCE", "RECORD", "LAYOUT", "REVISION", "WHY", "RAW",
     ]);
     for endpoint in endpoints {
         table.row([
@@ -122,6 +122,7 @@ fn endpoints(endpoints: &[&ExplainedEndpoint]) -> String {
             endpoint.layout.clone(),
             endpoint.revision.to_string(),
             endpoint.decision.clone(),
+            brief(&endpoint.raw),
         ]);
     }
     table.render()
@@ -238,12 +239,12 @@ SOURCE  STATE  LAST-EVENT  LISTS-IT  DECISION
 shop    live   5s          yes       chosen
 
 In Envoy: 1
-ADDRESS      HEALTH   WEIGHT                         LOCALITY  SOURCE  RECORD              LAYOUT  REVISION  WHY
-10.0.0.1:80  healthy  50 of raw 0.5 (scaled by 100)  -         shop    /services/orders/1  kratos  7         listed
+ADDRESS      HEALTH   WEIGHT                         LOCALITY  SOURCE  RECORD              LAYOUT  REVISION  WHY     RAW
+10.0.0.1:80  healthy  50 of raw 0.5 (scaled by 100)  -         shop    /services/orders/1  kratos  7         listed  {}
 
 Not in Envoy: 1
-ADDRESS      HEALTH   WEIGHT                         LOCALITY  SOURCE  RECORD              LAYOUT  REVISION  WHY
-10.0.0.2:80  healthy  50 of raw 0.5 (scaled by 100)  -         shop    /services/orders/1  kratos  7         shadowed by shop
+ADDRESS      HEALTH   WEIGHT                         LOCALITY  SOURCE  RECORD              LAYOUT  REVISION  WHY               RAW
+10.0.0.2:80  healthy  50 of raw 0.5 (scaled by 100)  -         shop    /services/orders/1  kratos  7         shadowed by shop  {}
 
 Records that could not become an endpoint: 1
 SOURCE  RECORD              LAYOUT  REASON                        RAW

@@ -30,6 +30,8 @@ pub enum ResourceState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TypeReport {
     pub type_url: &'static str,
+    /// Whether the client has asked for the type at all.
+    pub requested: bool,
     pub wildcard: bool,
     pub subscribed: usize,
     /// Resources the client holds or has been sent.
@@ -77,6 +79,7 @@ impl Subscription {
             .filter_map(|(name, held)| Some((name.clone(), held.rejected?)));
         TypeReport {
             type_url: self.kind.type_url(),
+            requested: self.started,
             wildcard: self.wildcard,
             subscribed: self.names.len(),
             sent: sent.count(),

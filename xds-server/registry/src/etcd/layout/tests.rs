@@ -432,87 +432,87 @@ fn our_own_layout_refuses_what_has_no_meaning() {
     }
 }
 
+/// In the order of the documentation: a record with a place `W` for its weight, then what nothing, 0 and -1 weigh.
+const WEIGHTS: [(Layout, &str, &str, [&str; 3]); 11] = [
+    (
+        Layout::Kratos,
+        "a/1",
+        r#"{"metadata":{W},"endpoints":["http://10.0.0.1:80"]}"#,
+        ["100", "0", "100"],
+    ),
+    (
+        Layout::Goframe,
+        "service/d/n/a/v/10.0.0.1:80",
+        "{W}",
+        ["100", "0", "100"],
+    ),
+    (
+        Layout::DubboApp,
+        "a/1",
+        r#"{"Host":"10.0.0.1","Port":80,W}"#,
+        ["100", "100", "100"],
+    ),
+    (
+        Layout::DubboApp,
+        "a/1",
+        r#"{"Host":"10.0.0.1","Port":80,"Metadata":{W}}"#,
+        ["100", "0", "100"],
+    ),
+    (
+        Layout::Jupiter,
+        "grpc:a:v1:m/1",
+        r#"{"Addr":"10.0.0.1:80","MetadataX":{W}}"#,
+        ["100", "100", "100"],
+    ),
+    (
+        Layout::Skydns,
+        "a/1",
+        r#"{"host":"10.0.0.1","port":80,W}"#,
+        ["100", "100", "100"],
+    ),
+    (
+        Layout::Kitex,
+        "a/1",
+        r#"{"address":"10.0.0.1:80",W}"#,
+        ["10", "10", "10"],
+    ),
+    (
+        Layout::Hertz,
+        "a/1",
+        r#"{"address":"10.0.0.1:80",W}"#,
+        ["10", "10", "10"],
+    ),
+    (
+        Layout::Grpc,
+        "a/1",
+        r#"{"Addr":"10.0.0.1:80","Metadata":{W}}"#,
+        ["1", "0", "1"],
+    ),
+    (
+        Layout::GoMicro,
+        "a/1",
+        r#"{"nodes":[{"address":"10.0.0.1:80","metadata":{W}}]}"#,
+        ["1", "0", "1"],
+    ),
+    (
+        Layout::Leadsman,
+        "a/1",
+        r#"{"address":"10.0.0.1:80",W}"#,
+        ["1", "0", "rejected"],
+    ),
+];
+
 #[test]
 fn every_row_of_the_weight_table() {
-    // In the order of the documentation: a record with a place for a weight, then what nothing, 0 and -1 weigh.
-    let rows = [
-        (
-            Layout::Kratos,
-            "a/1",
-            r#"{"metadata":{W},"endpoints":["http://10.0.0.1:80"]}"#,
-            [100.0, 0.0, 100.0],
-        ),
-        (
-            Layout::Goframe,
-            "service/d/n/a/v/10.0.0.1:80",
-            "{W}",
-            [100.0, 0.0, 100.0],
-        ),
-        (
-            Layout::DubboApp,
-            "a/1",
-            r#"{"Host":"10.0.0.1","Port":80,W}"#,
-            [100.0, 100.0, 100.0],
-        ),
-        (
-            Layout::DubboApp,
-            "a/1",
-            r#"{"Host":"10.0.0.1","Port":80,"Metadata":{W}}"#,
-            [100.0, 0.0, 100.0],
-        ),
-        (
-            Layout::Jupiter,
-            "grpc:a:v1:m/1",
-            r#"{"Addr":"10.0.0.1:80","MetadataX":{W}}"#,
-            [100.0, 100.0, 100.0],
-        ),
-        (
-            Layout::Skydns,
-            "a/1",
-            r#"{"host":"10.0.0.1","port":80,W}"#,
-            [100.0, 100.0, 100.0],
-        ),
-        (
-            Layout::Kitex,
-            "a/1",
-            r#"{"address":"10.0.0.1:80",W}"#,
-            [10.0, 10.0, 10.0],
-        ),
-        (
-            Layout::Hertz,
-            "a/1",
-            r#"{"address":"10.0.0.1:80",W}"#,
-            [10.0, 10.0, 10.0],
-        ),
-        (
-            Layout::Grpc,
-            "a/1",
-            r#"{"Addr":"10.0.0.1:80","Metadata":{W}}"#,
-            [1.0, 0.0, 1.0],
-        ),
-        (
-            Layout::GoMicro,
-            "a/1",
-            r#"{"nodes":[{"address":"10.0.0.1:80","metadata":{W}}]}"#,
-            [1.0, 0.0, 1.0],
-        ),
-        (
-            Layout::Leadsman,
-            "a/1",
-            r#"{"address":"10.0.0.1:80",W}"#,
-            [1.0, 0.0, f64::NAN],
-        ),
-    ];
-    for (layout, key, record, weights) in rows {
+    for (layout, key, record, weights) in WEIGHTS {
         let capitalised = layout == Layout::DubboApp && !record.contains("Metadata");
         let name = if capitalised { "Weight" } else { "weight" };
         for (raw, weight) in ["null", "0", "-1"].into_iter().zip(weights) {
             let record = record.replace('W', &format!("\"{name}\":{raw}"));
             let said = pinned(layout, "", key, &record);
-            let expected = if weight.is_nan() {
-                "negative".to_owned()
-            } else {
-                format!(" w={weight} ")
+            let expected = match weight {
+                "rejected" => "rejected: weight -1 is negative".to_owned(),
+                weight => format!(" w={weight} "),
             };
             assert!(said.contains(&expected), "{layout} {raw}: {said}");
         }
