@@ -24,7 +24,8 @@ use crate::contract::{Error, EventSender, Registry, SourceEvent, SourceState, So
 pub struct SuperviseOptions {
     /// The longest delay after the first failure; it doubles with each further one. Default: 100 ms.
     pub backoff_base: Duration,
-    /// The longest delay of all. Default: 30 s.
+    /// The longest delay of all. Default: 10 s, so that a registry that is back is noticed soon; a few servers that
+    /// knock this often are no load for any registry.
     pub backoff_max: Duration,
     /// The shortest delay after refused credentials or a configuration that can't work. Default: 1 s.
     pub refused_base: Duration,
@@ -44,7 +45,7 @@ impl Default for SuperviseOptions {
     fn default() -> Self {
         Self {
             backoff_base: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(30),
+            backoff_max: Duration::from_secs(10),
             refused_base: Duration::from_secs(1),
             steady: Duration::from_secs(60),
             proven: Duration::from_secs(5),

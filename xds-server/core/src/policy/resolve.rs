@@ -161,16 +161,10 @@ fn decide(source: &SourceName, listed: &Listed, used: bool) -> Decision {
 
 /// "Weight 0" is how registries say "drain"; Envoy refuses the number.
 fn health(endpoint: &Endpoint) -> (Health, String) {
-    let said = endpoint.health_reason.as_ref();
     if endpoint.weight.is_zero() && endpoint.health.is_usable() {
         return (Health::Draining, "weight 0 means drain".to_owned());
     }
-    let reason = if said.is_empty() {
-        format!("the source says {}", endpoint.health)
-    } else {
-        said.to_owned()
-    };
-    (endpoint.health, reason)
+    (endpoint.health, endpoint.health_reason.to_string())
 }
 
 /// One address known to several sources is taken from the healthiest, then from the first.

@@ -90,6 +90,10 @@ fn of_status(status: &Status) -> Fault {
     if denied || is_denial(text) {
         return Fault::Other(Error::Denied(text.to_owned()));
     }
+    if status.code() == Code::Unknown {
+        // No member answers with this code: it is what gRPC makes of a connection that broke.
+        return Fault::unavailable(format!("the connection was lost: {text}"));
+    }
     Fault::unavailable(format!("{:?}: {text}", status.code()))
 }
 
