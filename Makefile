@@ -68,8 +68,9 @@ lint: setup ## Run clippy on everything, warnings are errors
 doc: setup ## Build the API documentation, warnings are errors
 	$(call step,documentation,RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked)
 
+# The whole workspace is named so that nothing is compiled with other features than the tests have.
 arch: setup
-	$(call step,who may depend on whom,$(CARGO) test --package leadsman-core --test architecture --locked --quiet)
+	$(call step,who may depend on whom,$(CARGO) test --workspace --test architecture --locked --quiet)
 
 check: fmt-check lint doc arch ## What must hold before a commit: format, lints, documentation, architecture
 

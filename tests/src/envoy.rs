@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::http::{Answer, Http};
 use crate::process::{Process, wheel};
-use crate::wait::{PATIENT, until_ok};
+use crate::wait::{PATIENT, until, until_ok};
 
 /// Counters that stay zero while a control plane does its work well.
 const NEVER: &str = "(update_rejected|init_fetch_timeout|assignment_use_cached)$";
@@ -41,13 +41,9 @@ impl Envoy {
     /// When the bootstrap has no admin address, or Envoy does not take it.
     pub async fn start(bootstrap: &Value, concurrency: u32) -> Self {
         let mut envoy = Self::launch(bootstrap, concurrency);
-        until_ok(PATIENT, "Envoy to be ready", async || {
+        until(PATIENT, "Envoy to be ready", async || {
             assert!(envoy.process.is_running(), "Envoy ended:\n{}", envoy.process.log());
-            match envoy.http.get(envoy.admin, "/ready").await {
-                Ok(answer) if answer.status.is_success() => Ok(()),
-                Ok(answer) => Err(answer.text()),
-                Err(error) => Err(error.to_string()),
-            }
+            envoy.is_ready().await
         })
         .await;
         envoy
@@ -86,6 +82,12 @@ impl Envoy {
     /// Everything Envoy wrote so far, the filter's own lines included.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Whether Envoy takes traffic, which it does once everything it asked for at the start has come.
+    pub async fn is_ready(&self) -> bool {
+        let answer = self.http.get(self.admin, "/ready").await;
+        answer.is_ok_and(|answer| answer.status.is_success())
     }
 
     /// Every host of every cluster, by cluster and address.

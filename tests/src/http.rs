@@ -133,6 +133,14 @@ impl Report {
         if all == 0 { 0.0 } else { own as f64 / all as f64 }
     }
 
+    /// Shows that there was traffic and that none of it was harmed.
+    ///
+    /// # Panics
+    /// When a request failed, or none was sent.
+    pub fn assert_unharmed(&self) {
+        assert!(self.failed == 0 && self.sent > 0, "{self:#?}");
+    }
+
     fn note(&mut self, outcome: anyhow::Result<Answer>) {
         self.sent += 1;
         let failure = match outcome {

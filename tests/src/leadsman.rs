@@ -139,12 +139,20 @@ impl Leadsman {
         run(&[arguments, &["--server", &server]].concat())
     }
 
-    /// What `leadsman bootstrap` prints for an Envoy of this server, as JSON, with its admin port.
+    /// What `leadsman bootstrap` prints for an Envoy of this server, as JSON, with the Envoy's own admin port.
     ///
     /// # Panics
     /// When the verb fails, or prints no YAML.
     pub fn bootstrap(&self, node: &str, envoy_admin: u16) -> Value {
-        let (xds, admin) = (self.xds.to_string(), format!("127.0.0.1:{envoy_admin}"));
+        self.bootstrap_via(self.xds, node, envoy_admin)
+    }
+
+    /// As [`Leadsman::bootstrap`], for an Envoy that reaches this server at another address.
+    ///
+    /// # Panics
+    /// When the verb fails, or prints no YAML.
+    pub fn bootstrap_via(&self, xds: SocketAddr, node: &str, envoy_admin: u16) -> Value {
+        let (xds, admin) = (xds.to_string(), format!("127.0.0.1:{envoy_admin}"));
         let output = run(&["bootstrap", "--node-id", node, "--xds", &xds, "--admin", &admin]);
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8_lossy(&output.stdout);

@@ -46,7 +46,7 @@ pub enum Note {
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
     pub services: BTreeMap<String, Service>,
-    /// Records that belong to no service that could be named, as of the last listing.
+    /// Records that belong to no service that could be named, as last heard.
     pub unattributed: usize,
     /// Events in order; progress is left out, because nothing follows from it.
     pub notes: Vec<Note>,
@@ -209,6 +209,10 @@ impl Heard {
                 self.revisions.push(revision);
                 self.services.remove(name.as_str());
                 Note::Delete(name.to_string())
+            }
+            Event::Unattributed { rejections } => {
+                self.unattributed = rejections.len();
+                return;
             }
             Event::Progress { revision } => {
                 self.revisions.push(revision);

@@ -15,6 +15,7 @@ use crate::etcd::{Etcd, Version};
 use crate::http::Load;
 use crate::leadsman::{Leadsman, replace};
 use crate::process::free_port;
+use crate::proxy::Proxy;
 use crate::wait::{PATIENT, until, until_ok};
 
 /// Where the etcd source reads.
@@ -24,7 +25,11 @@ pub const PREFIX: &str = "/services/";
 #[derive(Debug)]
 pub struct World {
     pub etcd: Etcd,
+    /// Between the control plane and etcd.
+    pub registry_path: Proxy,
     pub leadsman: Leadsman,
+    /// Between Envoy and the control plane.
+    pub xds_path: Proxy,
     pub envoy: Envoy,
     listener: SocketAddr,
 }
@@ -71,14 +76,18 @@ impl World {
         let directory = TempDir::new().unwrap_or_else(|error| panic!("no directory: {error}"));
         let files = fs::create_dir(directory.path().join("services"));
         assert!(files.is_ok(), "no directory for the services: {files:?}");
-        let leadsman = Leadsman::start_in(directory, &sources(&etcd, rest)).await;
-        let mut bootstrap = leadsman.bootstrap("edge-1", free_port());
+        let registry_path = Proxy::start(etcd.address()).await;
+        let leadsman = Leadsman::start_in(directory, &sources(registry_path.address(), rest)).await;
+        let xds_path = Proxy::start(leadsman.xds()).await;
+        let mut bootstrap = leadsman.bootstrap_via(xds_path.address(), "edge-1", free_port());
         let listener = SocketAddr::from(([127, 0, 0, 1], free_port()));
         add_listener(&mut bootstrap, listener.port(), services, &[]);
         let envoy = Envoy::start(&bootstrap, 2).await;
         Self {
             etcd,
+            registry_path,
             leadsman,
+            xds_path,
             envoy,
             listener,
         }
@@ -86,7 +95,7 @@ impl World {
 
     /// Gives the control plane a new configuration; the sources stay.
     pub fn configure(&self, rest: &str) {
-        self.leadsman.configure(&sources(&self.etcd, rest));
+        self.leadsman.configure(&sources(self.registry_path.address(), rest));
     }
 
     /// Registers an instance in etcd, or changes it.
@@ -202,11 +211,11 @@ pub fn key(service: &str, address: SocketAddr) -> String {
     format!("{PREFIX}{service}/{address}")
 }
 
-fn sources(etcd: &Etcd, rest: &str) -> String {
+/// A file source in `services/` and an etcd source, and whatever else there is to configure.
+pub fn sources(etcd: SocketAddr, rest: &str) -> String {
     format!(
         "sources:\n  \
          local: {{ file: {{ path: services/ }} }}\n  \
-         shop: {{ etcd: {{ endpoints: ['http://{}'], prefix: {PREFIX}, layout: auto, reconcile: 1s }} }}\n{rest}",
-        etcd.address()
+         shop: {{ etcd: {{ endpoints: ['http://{etcd}'], prefix: {PREFIX}, layout: auto, reconcile: 1s }} }}\n{rest}"
     )
 }

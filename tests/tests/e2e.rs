@@ -1,28 +1,18 @@
-//! The promise, end to end: real registries, the real control plane, a real Envoy and traffic through it.
+//! What is registered takes traffic: real registries, the real control plane, a real Envoy and requests through it.
 //!
 //! Envoy is the witness: what counts is what its admin interface and its clients see. Every test ends with an Envoy
 //! that refused nothing and waited for nothing in vain.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+use std::fs;
+use std::net::SocketAddr;
 
-use std::time::Duration;
-
-use http::{HeaderMap, HeaderValue};
 use leadsman_core::model::Health;
 use leadsman_tests::backend::Backend;
-use leadsman_tests::etcd::Data;
-use leadsman_tests::http::Report;
-use leadsman_tests::wait::{PATIENT, throughout, until};
-use leadsman_tests::world::{Instance, World, key};
+use leadsman_tests::leadsman::{Leadsman, run};
+use leadsman_tests::wait::{PATIENT, until};
+use leadsman_tests::world::{Instance, World, key, sources};
 use serde_json::{Value, json};
-
-/// How long a registry stays away in these tests; the demo takes a minute.
-const OUTAGE: Duration = Duration::from_secs(10);
-
-fn unharmed(report: &Report) {
-    assert_eq!(report.failed, 0, "{report:#?}");
-    assert!(report.sent > 0, "no traffic");
-}
+use tempfile::TempDir;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_registered_in_etcd_and_in_files_takes_traffic() {
@@ -40,8 +30,8 @@ async fn what_is_registered_in_etcd_and_in_files_takes_traffic() {
         world.load("orders").burst(20).await,
         world.load("users").burst(20).await,
     );
-    unharmed(&orders);
-    unharmed(&users);
+    orders.assert_unharmed();
+    users.assert_unharmed();
     assert_eq!((orders.share("one"), users.share("two")), (1.0, 1.0));
 
     // The filter tells a change from a repetition by what stands here.
@@ -73,7 +63,7 @@ async fn a_changed_weight_moves_the_traffic() {
 async fn shares(world: &World, backend: &Backend, expected: f64) {
     until(PATIENT, &format!("{} to take {expected}", backend.name()), async || {
         let report = world.load("orders").burst(200).await;
-        unharmed(&report);
+        report.assert_unharmed();
         (report.share(backend.name()) - expected).abs() < 0.05
     })
     .await;
@@ -106,7 +96,7 @@ async fn an_instance_drains_and_leaves_without_a_failed_request() {
     world.remove("orders", second).await;
     world.remove("orders", third).await;
     world.envoy_has("orders", &[first]).await;
-    unharmed(&load.stop().await);
+    load.stop().await.assert_unharmed();
     world.envoy.assert_clean().await;
 }
 
@@ -122,7 +112,7 @@ async fn an_unhealthy_instance_gets_no_requests_and_stays_listed() {
         .envoy_has("orders", &[first, second.being(Health::Unhealthy)])
         .await;
     let burst = world.load("orders").burst(50).await;
-    unharmed(&burst);
+    burst.assert_unharmed();
     assert_eq!(burst.share("one"), 1.0, "{burst:?}");
     world.envoy.assert_clean().await;
 }
@@ -147,192 +137,6 @@ async fn a_removed_service_is_emptied_and_then_forgotten() {
     .await;
     world.envoy_has("users", &[Instance::of(&one)]).await;
     world.envoy.assert_clean().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_registry_is_invisible_to_traffic() {
-    let mut world = World::start(&["orders"]).await;
-    let (one, two, late) = (
-        Backend::start("one").await,
-        Backend::start("two").await,
-        Backend::start("late").await,
-    );
-    let (first, second) = (Instance::of(&one), Instance::of(&two));
-    world.put("orders", first).await;
-    world.put("orders", second).await;
-    world.envoy_has("orders", &[first, second]).await;
-    let (hosts, changes) = (
-        world.envoy.hosts("orders").await,
-        world.membership_changes("orders").await,
-    );
-    let load = world.load("orders").start();
-
-    world.etcd.kill();
-    world.source_enters("shop", "degraded").await;
-    throughout(OUTAGE, "Envoy's endpoints", async || {
-        world.envoy.hosts("orders").await == hosts
-    })
-    .await;
-    assert_eq!(world.membership_changes("orders").await, changes);
-    assert!(world.leadsman.get("/readyz").await.unwrap().status.is_success());
-
-    world.etcd.restart(Data::Kept).await;
-    world.put("orders", Instance::of(&late)).await;
-    world.envoy_has("orders", &[first, second, Instance::of(&late)]).await;
-    assert_eq!(world.membership_changes("orders").await, changes + 1);
-    let before = world.source("shop").await["counters"]["reconciles"].as_u64();
-    until(PATIENT, "a reconcile", async || {
-        world.source("shop").await["counters"]["reconciles"].as_u64() > before
-    })
-    .await;
-    let shop = world.source("shop").await;
-    assert_eq!(
-        (&shop["state"], &shop["counters"]["reconcile_drift"]),
-        (&json!("live"), &json!(0))
-    );
-    assert_eq!(
-        world
-            .leadsman
-            .metric(r#"leadsman_reconcile_drift_total{source="shop"}"#)
-            .await,
-        Some(0.0)
-    );
-
-    let report = load.stop().await;
-    unharmed(&report);
-    assert!(report.share("late") > 0.0, "{report:?}");
-    world.envoy.assert_clean().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_control_plane_that_starts_without_its_registry_takes_nothing_away() {
-    let mut world = World::start_with(&["orders", "users"], "").await;
-    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
-    world.put("orders", Instance::of(&one)).await;
-    world.write("users", &[Instance::of(&two)]);
-    world.envoy_has("orders", &[Instance::of(&one)]).await;
-    world.envoy_has("users", &[Instance::of(&two)]).await;
-    let hosts = world.envoy.hosts("orders").await;
-    let changes = world.membership_changes("orders").await;
-    let load = world.load("orders").start();
-
-    world.etcd.kill();
-    world.leadsman.restart();
-    // It knows the files, waits for etcd as long as it is told to, and then speaks about the files only.
-    until(PATIENT, "Envoy to be connected again", async || {
-        world
-            .leadsman
-            .api("/api/v1/proxies")
-            .await
-            .as_array()
-            .is_some_and(|proxies| !proxies.is_empty())
-    })
-    .await;
-    assert!(!world.leadsman.get("/readyz").await.unwrap().status.is_success());
-    let longer_than_it_waits = Duration::from_secs(15);
-    throughout(longer_than_it_waits, "Envoy's endpoints", async || {
-        world.envoy.hosts("orders").await == hosts
-    })
-    .await;
-    world.write("users", &[Instance::of(&two), Instance::of(&one)]);
-    world
-        .envoy_has("users", &[Instance::of(&two), Instance::of(&one)])
-        .await;
-
-    world.etcd.restart(Data::Kept).await;
-    world.leadsman.ready().await;
-    world.put("orders", Instance::of(&two)).await;
-    world
-        .envoy_has("orders", &[Instance::of(&one), Instance::of(&two)])
-        .await;
-    assert_eq!(world.membership_changes("orders").await, changes + 1);
-    unharmed(&load.stop().await);
-    world.envoy.assert_clean().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_control_plane_costs_no_request_and_its_return_changes_nothing() {
-    let mut world = World::start(&["orders"]).await;
-    let one = Backend::start("one").await;
-    world.put("orders", Instance::of(&one)).await;
-    world.envoy_has("orders", &[Instance::of(&one)]).await;
-    let load = world.load("orders").start();
-    let quiet =
-        "^(cluster_manager.cluster_(added|modified|removed)|cluster.orders.(membership_change|update_success))$";
-    let before = world.envoy.stats(quiet).await;
-    assert_eq!(before.len(), 5, "{before:?}");
-
-    world.leadsman.restart();
-    world.leadsman.ready().await;
-    until(PATIENT, "Envoy to be connected again", async || {
-        let proxies = world.leadsman.api("/api/v1/proxies").await;
-        let types = proxies[0]["types"].as_array().into_iter().flatten();
-        types.filter(|of| of["acked"] == 1).count() == 2
-    })
-    .await;
-    // The versions are the ones Envoy has, so there was nothing to send.
-    assert_eq!(world.envoy.stats(quiet).await, before);
-    unharmed(&load.stop().await);
-    world.envoy.assert_clean().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_lost_its_data_takes_nothing_away_until_an_operator_says_so() {
-    let mut world = World::start(&["orders"]).await;
-    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
-    let (first, second) = (Instance::of(&one), Instance::of(&two));
-    world.put("orders", first).await;
-    world.put("orders", second).await;
-    world.envoy_has("orders", &[first, second]).await;
-    let load = world.load("orders").start();
-
-    world.etcd.kill();
-    world.etcd.restart(Data::NewCluster).await;
-    world.source_enters("shop", "suspect").await;
-    world.put("orders", first).await;
-    let both = world.explained("orders").await;
-    throughout(Duration::from_secs(3), "the held endpoint", async || {
-        world.explained("orders").await == both
-    })
-    .await;
-    world.envoy_has("orders", &[first, second]).await;
-    assert_eq!(
-        world
-            .leadsman
-            .metric(r#"leadsman_guard_held_endpoints{source="shop"}"#)
-            .await,
-        Some(1.0)
-    );
-    let explained = world.leadsman.api("/api/v1/explain/orders").await;
-    assert_eq!(decision(&explained, second), "held", "{explained:#}");
-
-    let mut reason = HeaderMap::new();
-    let refused = world
-        .leadsman
-        .post("/api/v1/guard/release/shop", reason.clone())
-        .await
-        .unwrap();
-    assert!(refused.status.is_client_error(), "{refused:?}");
-    reason.insert(
-        "leadsman-reason",
-        HeaderValue::from_static("the second one is gone for good"),
-    );
-    let released = world.leadsman.post("/api/v1/guard/release/shop", reason).await.unwrap();
-    assert!(released.status.is_success(), "{released:?}");
-    world.envoy_has("orders", &[first]).await;
-    unharmed(&load.stop().await);
-    world.envoy.assert_clean().await;
-}
-
-/// The first word of why an endpoint is where it is.
-fn decision(explained: &Value, instance: Instance) -> String {
-    let address = instance.address.to_string();
-    let mut endpoints = explained["endpoints"].as_array().into_iter().flatten();
-    let endpoint = endpoints.find(|endpoint| endpoint["address"] == address.as_str());
-    let decision = endpoint
-        .and_then(|endpoint| endpoint["decision"].as_str())
-        .unwrap_or_default();
-    decision.split([' ', ':', ',']).next().unwrap_or_default().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -430,16 +234,70 @@ async fn explain_says_why_each_endpoint_is_there_or_is_not() {
     );
     assert_eq!(explained["proxies"][0]["assignment"], "acked");
 
-    let table = world.leadsman.ask(&["explain", "orders"]);
-    let text = String::from_utf8(table.stdout).unwrap();
-    let shown = [
-        one.address().to_string(),
-        two.address().to_string(),
-        "orders.internal".to_owned(),
-    ];
-    assert!(shown.iter().all(|word| text.contains(word)), "{text}");
+    world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_tells_the_same_to_people() {
+    let world = World::start(&["orders"]).await;
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    world.write("orders", &[Instance::of(&one)]);
+    world.put("orders", Instance::of(&two)).await;
+    world.envoy_has("orders", &[Instance::of(&one)]).await;
+    for (verb, expected) in [
+        (
+            vec!["explain", "orders"],
+            vec![one.address().to_string(), two.address().to_string()],
+        ),
+        (vec!["endpoints", "orders"], vec![one.address().to_string()]),
+        (vec!["services"], vec!["orders".to_owned(), "local".to_owned()]),
+        (vec!["proxies"], vec!["edge-1".to_owned()]),
+        (
+            vec!["status"],
+            vec!["shop".to_owned(), "live".to_owned(), "synced".to_owned()],
+        ),
+    ] {
+        let output = world.leadsman.ask(&verb);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && expected.iter().all(|word| text.contains(word)),
+            "{verb:?}: {text}"
+        );
+    }
     assert_eq!(world.leadsman.ask(&["explain", "nobody"]).status.code(), Some(65));
     world.envoy.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_say_the_same_to_the_byte() {
+    let world = World::start(&[]).await;
+    for number in 1..=20_u16 {
+        let address = SocketAddr::from(([127, 0, 0, 1], number));
+        let instance = Instance {
+            address,
+            weight: f64::from(number),
+            health: Health::Healthy,
+        };
+        world.put(&format!("service-{}", number % 5), instance).await;
+    }
+    let directory = TempDir::new().unwrap();
+    fs::create_dir(directory.path().join("services")).unwrap();
+    let replica = Leadsman::start_in(directory, &sources(world.etcd.address(), "")).await;
+    let seen = |server: &Leadsman, of: &str| {
+        let xds = server.xds().to_string();
+        let node = ["--node-id", "watcher", "--count", "1", "-o", "json"];
+        let output = run(&[&["xds", "watch", "--server", &xds, "--type", of], &node[..]].concat());
+        assert!(output.status.success(), "{output:?}");
+        let response: Value = serde_json::from_slice(&output.stdout).unwrap();
+        response["resources"].clone()
+    };
+    for of in ["cds", "eds"] {
+        until(PATIENT, "both to know five services", async || {
+            let own = seen(&world.leadsman, of);
+            own.as_array().is_some_and(|resources| resources.len() == 5) && own == seen(&replica, of)
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -148,6 +148,13 @@ pub struct Source {
     pub last_event: Option<Time>,
     pub last_error: Option<String>,
     pub counters: SourceCounters,
+    /// Endpoints that are kept although a registry that is not the one it was does not list them: more than none makes
+    /// the source suspect.
+    #[serde(default)]
+    pub held: u64,
+    /// Records that belong to no service that could be named.
+    #[serde(default)]
+    pub unattributed: Vec<RejectedRecord>,
 }
 
 impl From<&registry::SourceStatus> for Source {
@@ -173,6 +180,8 @@ impl From<&registry::SourceStatus> for Source {
                 reconciles: counters.reconciles,
                 reconcile_drift: counters.reconcile_drift,
             },
+            held: 0,
+            unattributed: Vec::new(),
         }
     }
 }

@@ -144,7 +144,10 @@ fn dispatch(verb: Verb) -> Result<(), Failure> {
                 log: serve.log,
             };
             let runtime = tokio::runtime::Runtime::new().map_err(Failure::from_error)?;
-            runtime.block_on(app::serve(options)).map_err(Failure::from)
+            let served = runtime.block_on(app::serve(options)).map_err(Failure::from);
+            // A read of a file that hangs must not keep the process from ending.
+            runtime.shutdown_background();
+            served
         }
         Verb::Check(check) => check.run(),
         Verb::Bootstrap(bootstrap) => bootstrap.run(),

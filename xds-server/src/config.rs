@@ -67,7 +67,7 @@ pub struct Xds {
     #[serde(deserialize_with = "format::address")]
     pub listen: SocketAddr,
     /// Serve TLS, and ask for client certificates when `client_ca` is set. Default: none. A change needs a restart;
-    /// the files themselves are not configuration and may be renewed at any time.
+    /// the files are read at the start.
     pub tls: Option<Tls>,
     /// Allow plaintext on an address other machines can reach. Default: false. A change needs a restart.
     pub insecure: bool,

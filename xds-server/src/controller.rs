@@ -5,6 +5,7 @@
 
 mod state;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use state::{Overview, Subject};
+pub(crate) use state::{Contents, Overview, Subject};
 
 use crate::config::Services;
 use crate::metrics::Metrics;
@@ -33,8 +34,8 @@ pub(crate) enum Command {
     Overview(oneshot::Sender<Vec<Overview>>),
     /// Everything about one service; `None` if nobody has ever heard of it.
     Explain(ServiceName, oneshot::Sender<Option<Subject>>),
-    /// How many endpoints of each source are held, for the metrics and the guard.
-    Held(oneshot::Sender<Vec<(SourceName, usize)>>),
+    /// What is known of each source beside its services.
+    Contents(oneshot::Sender<BTreeMap<SourceName, Contents>>),
     /// Let go of what is held of a source.
     Release(SourceName, oneshot::Sender<usize>),
 }
@@ -92,7 +93,7 @@ fn answer(state: &mut State, command: Command, now: Duration) {
         Command::Reload(services) => state.reload(services),
         Command::Overview(reply) => drop(reply.send(state.overview())),
         Command::Explain(name, reply) => drop(reply.send(state.explain(&name))),
-        Command::Held(reply) => drop(reply.send(state.held())),
+        Command::Contents(reply) => drop(reply.send(state.contents())),
         Command::Release(source, reply) => drop(reply.send(state.release(&source, now))),
     }
 }

@@ -75,19 +75,16 @@ impl Publication {
             publication: self.clone(),
             id,
             mailbox,
-            interests: Vec::new(),
         }
     }
 }
 
-/// A stream's place; it is given back on drop.
+/// A stream's place. Its mailbox is given back on drop; its interests the stream takes back itself.
 #[derive(Debug)]
 pub(crate) struct Seat {
     publication: Arc<Publication>,
     id: StreamId,
     mailbox: Arc<Mailbox>,
-    /// What takes back every interest.
-    interests: Vec<Interest>,
 }
 
 impl Seat {
@@ -99,11 +96,10 @@ impl Seat {
         self.publication.snapshot()
     }
 
-    /// Registers what the stream wants to hear of; `farewell` is what takes all of it back.
-    pub(crate) fn update(&mut self, interests: &[Interest], farewell: impl FnOnce() -> Vec<Interest>) {
+    /// Registers what the stream wants to hear of, or does not any more.
+    pub(crate) fn update(&self, interests: &[Interest]) {
         if !interests.is_empty() {
             lock(&self.publication.streams).index.update(self.id, interests);
-            self.interests = farewell();
         }
     }
 
@@ -119,9 +115,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut streams = lock(&self.publication.streams);
-        streams.mailboxes.remove(&self.id);
-        streams.index.update(self.id, &self.interests);
+        lock(&self.publication.streams).mailboxes.remove(&self.id);
     }
 }
 
@@ -144,11 +138,9 @@ mod tests {
     #[test]
     fn letters_pile_up_as_names_and_a_left_seat_gets_none() {
         let publication = Arc::new(Publication::default());
-        let mut seat = publication.enter();
+        let seat = publication.enter();
         let wants = |name: &str| Interest::Subscribe(ResourceType::Endpoint, name.into());
-        seat.update(&[wants("a")], || {
-            vec![Interest::Unsubscribe(ResourceType::Endpoint, "a".into())]
-        });
+        seat.update(&[wants("a")]);
         for _ in 0..1000 {
             publication.publish(Snapshot::default(), &changes("a"), false);
             publication.publish(Snapshot::default(), &changes("b"), false);
@@ -162,6 +154,7 @@ mod tests {
             }
         );
         assert_eq!(seat.take(), Letters::default());
+        seat.update(&[Interest::Unsubscribe(ResourceType::Endpoint, "a".into())]);
         drop(seat);
         assert!(lock(&publication.streams).index.affected(&changes("a")).is_empty());
     }

@@ -4,8 +4,8 @@ mod catalog;
 mod endpoint;
 mod name;
 
-pub use catalog::{Catalog, ChangeSet, Evidence, Kept, Listed, Listing, Presence};
+pub use catalog::{Catalog, ChangeSet, Evidence, Kept, Listed, Listing, Place, Presence};
 pub use endpoint::{
-    Address, AddressError, Endpoint, Health, Locality, Provenance, Rejection, Service, Weight, WeightError,
+    Address, AddressError, Endpoint, Health, HealthError, Locality, Provenance, Rejection, Service, Weight, WeightError,
 };
 pub use name::{MAX_NAME_BYTES, NameError, ServiceName, SourceName};

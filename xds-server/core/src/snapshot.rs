@@ -9,13 +9,13 @@ mod load_assignment;
 pub mod pb;
 mod resource;
 
-pub use builder::{Builder, Changes};
+pub use builder::{Builder, Changes, MAX_CLUSTERS};
 pub use cluster::{ClusterName, ClusterSpec};
 pub use resource::{Resource, ResourceType, Version};
 
 use std::sync::Arc;
 
-use rpds::RedBlackTreeMapSync;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 type Table = RedBlackTreeMapSync<Arc<str>, Arc<Resource>>;
 
@@ -24,6 +24,7 @@ type Table = RedBlackTreeMapSync<Arc<str>, Arc<Resource>>;
 pub struct Snapshot {
     clusters: Table,
     endpoints: Table,
+    unsure: RedBlackTreeSetSync<Arc<str>>,
     serial: u64,
     answering: bool,
     complete: bool,
@@ -61,6 +62,13 @@ impl Snapshot {
     /// Whether what is not here does not exist. While a source has not answered, absence proves nothing.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether a cluster of this name may exist although it is not here: its service is listed, and nothing that is listed
+    /// for it could be read.
+    pub fn is_unsure(&self, name: &str) -> bool {
+        let service = name.rsplit_once('@').map(|(service, _)| service);
+        self.unsure.contains(name) || service.is_some_and(|service| self.unsure.contains(service))
     }
 
     fn table(&self, kind: ResourceType) -> &Table {

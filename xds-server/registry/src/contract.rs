@@ -9,6 +9,8 @@ use leadsman_core::model::{Evidence, Rejection, Service, ServiceName, SourceName
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
+use crate::text::shorten;
+
 /// One registry, driven by [`supervise`](crate::supervise).
 pub trait Registry: Send + 'static {
     /// The word under a source's name in the configuration: `etcd`, `file`, …
@@ -35,6 +37,8 @@ pub enum Event {
     Apply { service: Service, revision: u64 },
     /// The registry said that the service is gone.
     Delete { name: ServiceName, revision: u64 },
+    /// Other records than before belong to no service that could be named: always all of them.
+    Unattributed { rejections: Vec<Rejection> },
     /// The registry proved that nothing was missed up to `revision`.
     Progress { revision: u64 },
     /// A periodic reconcile compared the held state with a fresh read: `drift` records differed. Anything but zero is
@@ -169,6 +173,8 @@ pub struct EventSender {
     source: SourceName,
     events: mpsc::Sender<SourceEvent>,
     status: Arc<watch::Sender<SourceStatus>>,
+    /// Counts the steps of listings: as long as it moves, a session is given time.
+    steps: Arc<watch::Sender<u64>>,
 }
 
 impl EventSender {
@@ -177,15 +183,25 @@ impl EventSender {
         events: mpsc::Sender<SourceEvent>,
         status: Arc<watch::Sender<SourceStatus>>,
     ) -> Self {
-        Self { source, events, status }
+        let steps = Arc::new(watch::Sender::new(0));
+        Self {
+            source,
+            events,
+            status,
+            steps,
+        }
     }
 
-    /// The registry answered and the listing has begun.
+    /// The registry answered and the listing has begun, or gone on by a page. A session that is silent for too long
+    /// before its first listing is dropped, so it says so after every page.
     pub fn syncing(&self) {
-        self.status.send_modify(|status| {
-            if !status.synced {
+        self.steps.send_modify(|steps| *steps += 1);
+        self.status.send_if_modified(|status| {
+            let begins = !status.synced && status.state != SourceState::Syncing;
+            if begins {
                 status.enter(SourceState::Syncing);
             }
+            begins
         });
     }
 
@@ -217,6 +233,11 @@ impl EventSender {
         self.status.subscribe()
     }
 
+    /// Changes with every step of a listing.
+    pub(crate) fn steps(&self) -> watch::Receiver<u64> {
+        self.steps.subscribe()
+    }
+
     pub(crate) fn update(&self, change: impl FnOnce(&mut SourceStatus)) {
         self.status.send_modify(change);
     }
@@ -224,17 +245,6 @@ impl EventSender {
 
 /// Longest error text kept in a status: a registry writes it, and every status page repeats it.
 pub const MAX_ERROR_BYTES: usize = 512;
-
-/// Cuts a text to [`MAX_ERROR_BYTES`] at a character boundary.
-pub(crate) fn bounded(mut text: String) -> String {
-    const CUT: &str = "…";
-    if text.len() > MAX_ERROR_BYTES {
-        let end = text.floor_char_boundary(MAX_ERROR_BYTES - CUT.len());
-        text.truncate(end);
-        text.push_str(CUT);
-    }
-    text
-}
 
 fn note(status: &mut SourceStatus, event: &Event) {
     status.last_event = Some(SystemTime::now());
@@ -249,7 +259,8 @@ fn note(status: &mut SourceStatus, event: &Event) {
             status.enter(match evidence {
                 Evidence::Complete => SourceState::Live,
                 Evidence::Partial { .. } => SourceState::Degraded,
-                Evidence::NewEpoch { .. } => SourceState::Suspect,
+                // Whether anything is held, and the source therefore suspect, only the catalog knows.
+                Evidence::NewEpoch { .. } => SourceState::Live,
             });
         }
         Event::Apply { revision, .. } => {
@@ -260,13 +271,14 @@ fn note(status: &mut SourceStatus, event: &Event) {
             status.counters.deletes += 1;
             status.revision = *revision;
         }
+        Event::Unattributed { .. } => {}
         Event::Progress { revision } => status.revision = *revision,
         Event::Reconciled { drift } => {
             status.counters.reconciles += 1;
             status.counters.reconcile_drift += drift;
         }
         Event::Impaired { reason: Some(reason) } => {
-            status.last_error = Some(bounded(reason.clone()));
+            status.last_error = Some(shorten(reason, MAX_ERROR_BYTES));
             if status.state == SourceState::Live {
                 status.enter(SourceState::Degraded);
             }

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod errors;
 mod layout;
+mod page_size;
 mod reconcile;
 mod records;
 mod session;
@@ -19,7 +20,8 @@ pub use layout::{Layout, LayoutChoice, UnknownLayout};
 
 use crate::{Error, EventSender, Registry};
 use client::Link;
-use session::Seen;
+use page_size::PageSize;
+use session::Known;
 
 /// An etcd cluster as a source.
 #[derive(Debug)]
@@ -27,15 +29,17 @@ pub struct Etcd {
     config: Config,
     /// Which of the endpoints the next session uses.
     next: usize,
-    seen: Option<Seen>,
+    page_size: PageSize,
+    known: Known,
 }
 
 impl Etcd {
     pub fn new(config: Config) -> Self {
         Self {
+            page_size: PageSize::new(&config),
             config,
             next: 0,
-            seen: None,
+            known: Known::default(),
         }
     }
 
@@ -58,10 +62,10 @@ impl Registry for Etcd {
         let url = self
             .endpoint()
             .ok_or_else(|| Error::Misconfigured("endpoints is empty".to_owned()))?;
-        let link = Link::connect(&self.config, &url)
+        let link = Link::connect(&self.config, &url, self.page_size.clone())
             .await
             .map_err(|error| at(&url, error))?;
-        session::run(&self.config, link, events, &mut self.seen)
+        session::run(&self.config, link, events, &mut self.known)
             .await
             .map_err(|error| at(&url, error))
     }

@@ -137,8 +137,13 @@ impl Session<'_> {
         let was_watched = self.watched.is_some();
         let scan = self.read(Pending::default()).await?;
         let changes = self.compare(&scan);
-        if !was_watched || (!changes.is_empty() && self.announcements.soon().await) {
+        if !was_watched {
             return self.publish(scan, changes).await;
+        }
+        let found = !changes.is_empty() || scan.impairment() != self.file.impairment;
+        if found && self.announcements.soon().await {
+            // The writer may be halfway. What was announced is read when it has been quiet.
+            return Ok(());
         }
         let drift = changes.len() as u64;
         self.events.send(Event::Reconciled { drift }).await?;

@@ -8,6 +8,7 @@ mod contract;
 pub mod etcd;
 pub mod file;
 mod session;
+mod text;
 
 pub use contract::{
     Breaker, Counters, Error, Event, EventSender, MAX_ERROR_BYTES, Registry, SourceEvent, SourceState, SourceStatus,

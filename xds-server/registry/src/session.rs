@@ -1,7 +1,7 @@
 //! Runs the sessions of one source for ever.
 //!
-//! What every registry needs and none should do itself: when to try again, how long a session may take to deliver its
-//! first listing, and what an operator sees of it. The supervisor never sends an event: a lost session leaves the last
+//! What every registry needs and none should do itself: when to try again, how long a session may stand still before
+//! its first listing, and what an operator sees of it. The supervisor never sends an event: a lost session leaves the last
 //! state as it is.
 
 mod backoff;
@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use leadsman_core::model::SourceName;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use self::backoff::{Backoff, Cause, Decision, Ended};
-use crate::contract::{Error, EventSender, Registry, SourceEvent, SourceState, SourceStatus, bounded};
+use crate::contract::{Error, EventSender, MAX_ERROR_BYTES, Registry, SourceEvent, SourceState, SourceStatus};
+use crate::text::shorten;
 
 /// The pace of a supervisor.
 #[derive(Clone, Debug)]
@@ -33,7 +34,8 @@ pub struct SuperviseOptions {
     pub steady: Duration,
     /// The same for a session that delivered a listing. Default: 5 s.
     pub proven: Duration,
-    /// How long a session may take to deliver its first listing. Default: 30 s.
+    /// How long a session may stand still before its first listing is complete. A listing of many pages may take much
+    /// longer: the time begins anew at each of them. Default: 30 s.
     pub setup_timeout: Duration,
     /// How often in a row a broken watch is listed anew without delay. Default: 3.
     pub resyncs_at_once: u32,
@@ -93,23 +95,21 @@ async fn session<R: Registry>(
     outage: &mut Outage,
 ) -> (Error, Option<Ended>) {
     let started = Instant::now();
-    let mut status = sender.status();
+    let status = sender.status();
     let before = status.borrow().counters.resyncs;
     let error = {
         let mut run = pin!(registry.run(sender));
-        let listed = async { status.wait_for(|s| s.counters.resyncs > before).await.is_ok() };
         tokio::select! {
             end = &mut run => error_of(end),
             () = sender.closed() => Error::Closed,
-            listed = timeout(options.setup_timeout, listed) => match listed {
-                Ok(_) => {
-                    outage.note_listing(sender);
-                    tokio::select! {
-                        end = &mut run => error_of(end),
-                        () = sender.closed() => Error::Closed,
-                    }
+            listed = is_listed(sender, before, options.setup_timeout) => if listed {
+                outage.note_listing(sender);
+                tokio::select! {
+                    end = &mut run => error_of(end),
+                    () = sender.closed() => Error::Closed,
                 }
-                Err(_) => Error::Unavailable(format!("no listing within {:?}", options.setup_timeout)),
+            } else {
+                Error::Unavailable(format!("no listing: no progress for {:?}", options.setup_timeout))
             },
         }
     };
@@ -119,6 +119,19 @@ async fn session<R: Registry>(
         listed: status.borrow().counters.resyncs > before,
     });
     (error, ended)
+}
+
+/// Waits for one listing more than `before`; false when there was no step towards it for too long.
+async fn is_listed(sender: &EventSender, before: u64, patience: Duration) -> bool {
+    let (mut status, mut steps) = (sender.status(), sender.steps());
+    let mut listed = pin!(async { status.wait_for(|s| s.counters.resyncs > before).await.is_ok() });
+    loop {
+        tokio::select! {
+            listed = &mut listed => return listed,
+            Ok(()) = steps.changed() => {}
+            () = sleep(patience) => return false,
+        }
+    }
 }
 
 fn error_of(end: Result<Infallible, Error>) -> Error {
@@ -134,7 +147,7 @@ fn record(sender: &EventSender, error: &Error, decision: Decision) {
         if matches!(error, Error::Denied(_)) {
             status.counters.auth_failures += 1;
         }
-        status.last_error = Some(bounded(error.to_string()));
+        status.last_error = Some(shorten(&error.to_string(), MAX_ERROR_BYTES));
         status.breaker = decision.breaker;
         status.enter(if status.synced {
             SourceState::Degraded
@@ -162,7 +175,7 @@ impl Outage {
     }
 
     fn note_end(&mut self, sender: &EventSender, error: &Error, decision: Decision) {
-        let (source, kind, error) = (sender.source(), self.kind, bounded(error.to_string()));
+        let (source, kind, error) = (sender.source(), self.kind, shorten(&error.to_string(), MAX_ERROR_BYTES));
         self.since.get_or_insert_with(Instant::now);
         let Decision { delay, failures, .. } = decision;
         if failures == 0 {

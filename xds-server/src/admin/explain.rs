@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use leadsman_core::model::{Presence, Rejection, SourceName};
+use leadsman_core::model::Presence;
 use leadsman_core::policy::{Decision, Resolution, SourceView};
-use leadsman_core::snapshot::{ClusterName, ResourceType};
+use leadsman_core::snapshot::{ClusterName, MAX_CLUSTERS, ResourceType};
 use leadsman_core::xds::ResourceState;
 
 use super::Admin;
-use super::read::{find, proxy_id};
+use super::read::{find, proxy_id, rejected};
 use crate::api;
 use crate::controller::Subject;
 use crate::proxies::Proxy;
@@ -24,6 +24,7 @@ pub(super) async fn explain(State(admin): State<Admin>, Path(name): Path<String>
         clusters,
         resolution,
         rejections,
+        pending,
         snapshot,
     } = subject;
     let own = clusters.first();
@@ -39,7 +40,10 @@ pub(super) async fn explain(State(admin): State<Admin>, Path(name): Path<String>
             .iter()
             .map(|view| source(&admin, view, &resolution))
             .collect(),
-        endpoints: endpoints.into_iter().map(endpoint).collect(),
+        endpoints: endpoints
+            .into_iter()
+            .map(|decision| endpoint(decision, own.is_some(), pending))
+            .collect(),
         rejected: rejections.into_iter().map(rejected).collect(),
         resources: api::Resources {
             cluster_version: version(ResourceType::Cluster),
@@ -84,13 +88,21 @@ fn source(admin: &Admin, view: &SourceView, resolution: &Resolution) -> api::Exp
     }
 }
 
-fn endpoint(decision: &Decision) -> api::ExplainedEndpoint {
+fn endpoint(decision: &Decision, has_cluster: bool, pending: bool) -> api::ExplainedEndpoint {
     let Decision { source, endpoint, .. } = decision;
+    let in_envoy = decision.published && has_cluster;
+    let reason = match (decision.published, has_cluster) {
+        (true, false) => {
+            format!("not published: the name of its cluster is too long, or there are {MAX_CLUSTERS} clusters already")
+        }
+        (true, true) if pending => format!("{}; a change of weights is on its way", decision.reason),
+        (true | false, _) => decision.reason.clone(),
+    };
     let provenance = &endpoint.provenance;
     api::ExplainedEndpoint {
         address: endpoint.address.to_string(),
-        in_envoy: decision.published,
-        decision: decision.reason.clone(),
+        in_envoy,
+        decision: reason,
         health: decision.health.to_string(),
         health_reason: decision.health_reason.clone(),
         weight_raw: endpoint.weight.get(),
@@ -102,17 +114,6 @@ fn endpoint(decision: &Decision) -> api::ExplainedEndpoint {
         record: provenance.record.to_string(),
         raw: provenance.raw.to_string(),
         revision: provenance.revision,
-    }
-}
-
-fn rejected((source, rejection): (SourceName, Rejection)) -> api::RejectedRecord {
-    let Rejection { provenance, reason } = rejection;
-    api::RejectedRecord {
-        source: source.to_string(),
-        record: provenance.record.to_string(),
-        layout: provenance.layout.to_string(),
-        raw: provenance.raw.to_string(),
-        reason,
     }
 }
 

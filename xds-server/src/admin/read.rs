@@ -7,15 +7,16 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use leadsman_core::model::{ServiceName, SourceName};
+use leadsman_core::model::{Rejection, ServiceName, SourceName};
 use leadsman_core::policy::Decision;
 use leadsman_core::snapshot::ResourceType;
+use leadsman_registry::StatusReader;
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::Admin;
 use crate::api;
-use crate::controller::{Command, Overview, Subject};
+use crate::controller::{Command, Contents, Overview, Subject};
 use crate::metrics::Metrics;
 use crate::proxies::{Proxy, Standing};
 
@@ -47,6 +48,39 @@ impl Admin {
     }
 }
 
+impl Admin {
+    /// Every source: how its sessions go, and what the catalog makes of what it said.
+    async fn sources(&self) -> Vec<api::Source> {
+        let mut contents = self.ask(Command::Contents).await.unwrap_or_default();
+        let of = |status: &StatusReader| {
+            let status = status.borrow().clone();
+            let Contents { held, unattributed } = contents.remove(&status.name).unwrap_or_default();
+            let mut source = api::Source::from(&status);
+            source.held = held as u64;
+            source.unattributed = unattributed
+                .into_iter()
+                .map(|rejection| rejected((status.name.clone(), rejection)))
+                .collect();
+            if held > 0 {
+                source.state = api::SourceState::Suspect;
+            }
+            source
+        };
+        self.sources.iter().map(of).collect()
+    }
+}
+
+pub(super) fn rejected((source, rejection): (SourceName, Rejection)) -> api::RejectedRecord {
+    let Rejection { provenance, reason } = rejection;
+    api::RejectedRecord {
+        source: source.to_string(),
+        record: provenance.record.to_string(),
+        layout: provenance.layout.to_string(),
+        raw: provenance.raw.to_string(),
+        reason,
+    }
+}
+
 /// Alive means that the controller's loop turns. No registry has a say in it: a restart would lose the last state.
 pub(super) async fn livez(State(admin): State<Admin>) -> Response {
     let still = admin.metrics.since_tick();
@@ -59,7 +93,7 @@ pub(super) async fn livez(State(admin): State<Admin>) -> Response {
 
 /// Ready means that every source has listed its services once, and that the listing is published.
 pub(super) async fn readyz(State(admin): State<Admin>, Query(query): Query<BTreeMap<String, String>>) -> Response {
-    let sources: Vec<api::Source> = admin.sources.iter().map(|status| (&*status.borrow()).into()).collect();
+    let sources = admin.sources().await;
     let unready: Vec<String> = sources
         .iter()
         .filter(|source| !source.synced)
@@ -97,7 +131,7 @@ pub(super) async fn readyz(State(admin): State<Admin>, Query(query): Query<BTree
 }
 
 pub(super) async fn sources(State(admin): State<Admin>) -> Json<Vec<api::Source>> {
-    Json(admin.sources.iter().map(|status| (&*status.borrow()).into()).collect())
+    Json(admin.sources().await)
 }
 
 pub(super) async fn services(State(admin): State<Admin>) -> Response {
@@ -252,12 +286,12 @@ fn describe_type(standing: Standing) -> api::ProxyType {
 
 /// Endpoints that are kept although the registry, which is not the one it was, does not list them.
 pub(super) async fn guard(State(admin): State<Admin>) -> Response {
-    let Some(held) = admin.ask(Command::Held).await else {
+    let Some(contents) = admin.ask(Command::Contents).await else {
         return unavailable();
     };
-    let held: Vec<_> = held
-        .into_iter()
-        .map(|(source, held)| json!({ "source": source.as_str(), "held": held }))
+    let held: Vec<_> = contents
+        .iter()
+        .map(|(source, contents)| json!({ "source": source.as_str(), "held": contents.held }))
         .collect();
     Json(held).into_response()
 }

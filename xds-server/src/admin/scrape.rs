@@ -19,13 +19,13 @@ use super::read::problem;
 use crate::controller::Command;
 
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
-    let held = admin.ask(Command::Held).await.unwrap_or_default();
+    let contents = admin.ask(Command::Contents).await.unwrap_or_default();
     let snapshot = admin.publication.snapshot();
     let moment = Moment {
         sources: admin.sources.iter().map(|status| status.borrow().clone()).collect(),
-        held: held
-            .into_iter()
-            .map(|(source, held)| (source.to_string(), held))
+        held: contents
+            .iter()
+            .map(|(source, contents)| (source.to_string(), contents.held))
             .collect(),
         clusters: snapshot.len(ResourceType::Cluster),
         serial: snapshot.serial(),

@@ -36,7 +36,18 @@ pub(crate) struct Subject {
     pub(crate) clusters: Vec<ClusterName>,
     pub(crate) resolution: Resolution,
     pub(crate) rejections: Vec<(SourceName, Rejection)>,
+    /// Whether the newest weights still wait for their turn.
+    pub(crate) pending: bool,
     pub(crate) snapshot: Snapshot,
+}
+
+/// What the catalog knows of a source, beside its services.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// Endpoints that a new epoch does not list and that are kept.
+    pub(crate) held: usize,
+    /// Records that belong to no service.
+    pub(crate) unattributed: Vec<Rejection>,
 }
 
 #[derive(Debug)]
@@ -78,6 +89,10 @@ impl State {
 
     pub(super) fn handle_event(&mut self, event: SourceEvent, now: Duration) {
         let SourceEvent { source, event, .. } = event;
+        // What proves more than before may settle services that nobody lists any more.
+        if matches!(event, Event::Resync { .. } | Event::Impaired { reason: None }) {
+            self.changed.extend(self.builder.services().cloned());
+        }
         let changed = match event {
             Event::Resync {
                 services,
@@ -98,6 +113,11 @@ impl State {
                 self.catalog.mend(&source);
                 ChangeSet::new()
             }
+            Event::Unattributed { rejections } => {
+                log_rejections(&source, &rejections);
+                self.catalog.set_unattributed(&source, rejections);
+                ChangeSet::new()
+            }
             Event::Progress { .. } | Event::Reconciled { .. } | Event::Impaired { reason: Some(_) } => ChangeSet::new(),
         };
         self.changed.extend(changed);
@@ -106,11 +126,13 @@ impl State {
     pub(super) fn reload(&mut self, services: Services) {
         self.services = services;
         self.changed.extend(self.catalog.services());
+        self.changed.extend(self.builder.services().cloned());
     }
 
     pub(super) fn release(&mut self, source: &SourceName, now: Duration) -> usize {
         let held = self.catalog.held(source);
         self.changed.extend(self.catalog.release(source, now));
+        self.changed.extend(self.builder.services().cloned());
         held
     }
 
@@ -154,6 +176,9 @@ impl State {
         }
         pace.published(now);
         self.builder.put(&resolution, &settings, changes);
+        if resolution.listed == Presence::Known(true) && self.builder.clusters_of(&name).is_empty() {
+            tracing::warn!(service = %name, full = self.builder.is_full(), "a service is not published: its name is too long, or there are too many clusters");
+        }
         if resolution.listed == Presence::Known(false) {
             self.paces.remove(&name);
         }
@@ -164,6 +189,9 @@ impl State {
         let complete = self.catalog.is_complete();
         let waited = now >= self.startup_wait && self.catalog.is_informed();
         let answering = self.answering || self.catalog.is_synced() || waited;
+        if complete && !self.complete {
+            self.changed.extend(self.builder.services().cloned());
+        }
         let news = (answering, complete) != (self.answering, self.complete);
         if news {
             (self.answering, self.complete) = (answering, complete);
@@ -199,7 +227,7 @@ impl State {
     }
 
     pub(super) fn explain(&self, name: &ServiceName) -> Option<Subject> {
-        if !self.catalog.services().contains(name) {
+        if !self.catalog.knows(name) {
             return None;
         }
         let settings = self.services.settings(name);
@@ -209,15 +237,18 @@ impl State {
             clusters: self.builder.clusters_of(name).to_vec(),
             resolution,
             rejections: self.rejections(name),
+            pending: self.waiting.contains_key(name),
             snapshot: self.published.clone(),
         })
     }
 
-    pub(super) fn held(&self) -> Vec<(SourceName, usize)> {
-        self.catalog
-            .sources()
-            .map(|source| (source.clone(), self.catalog.held(source)))
-            .collect()
+    pub(super) fn contents(&self) -> BTreeMap<SourceName, Contents> {
+        let of = |source: &SourceName| {
+            let unattributed = self.catalog.unattributed(source).cloned().collect();
+            let held = self.catalog.held(source);
+            (source.clone(), Contents { held, unattributed })
+        };
+        self.catalog.sources().map(of).collect()
     }
 
     fn rejections(&self, name: &ServiceName) -> Vec<(SourceName, Rejection)> {

@@ -114,8 +114,7 @@ impl Stream {
             .protocol
             .handle_request(request)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let Self { seat, protocol, .. } = self;
-        seat.update(&interests, || protocol.farewell());
+        self.seat.update(&interests);
         if let (None, Some(node)) = (&self.presence, self.protocol.node().cloned()) {
             self.presence = Some(self.announce(node));
         }
@@ -195,6 +194,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.seat.update(&self.protocol.farewell());
         if let Some(node) = self.protocol.node() {
             tracing::info!(node = %node.id, peer = self.peer.map(tracing::field::display), "proxy gone");
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use serde_json::Value;
 
 use super::members::no_failure;
@@ -41,7 +42,12 @@ pub(crate) async fn lose_etcd(screen: &mut Screen, world: &mut World, outage: Du
         tokio::time::sleep(LOOK.min(left)).await;
     }
     let (ready, now, after) = (
-        world.leadsman.get("/readyz").await?.status,
+        world
+            .leadsman
+            .get("/readyz")
+            .await
+            .context("expected an answer of /readyz")?
+            .status,
         world.hosts().await,
         world.cluster_stat("membership_change").await,
     );

@@ -3,12 +3,16 @@
 //! The catalog never confuses *unknown* with *empty*: a source that has not answered yet says nothing about any
 //! service, and an endpoint leaves only when a source that can be believed stopped listing it.
 
+mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Address, Endpoint, Provenance, Rejection, Service, ServiceName, SourceName};
+use self::source::Source;
+use super::{Address, Endpoint, Rejection, Service, ServiceName, SourceName};
 
 /// How far an answer of a registry can be believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,24 +50,24 @@ pub struct Listed {
     pub kept: Option<Kept>,
 }
 
+/// An address, under the protocol an instance registered it with, if it named one.
+pub type Place = (Address, Option<Arc<str>>);
+
 /// What one source says about one service.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    pub endpoints: BTreeMap<Address, Listed>,
+    pub endpoints: BTreeMap<Place, Listed>,
     pub rejections: Vec<Rejection>,
     /// When the source stopped listing the service; its cluster lingers for [`Catalog::LINGER`].
     pub gone_since: Option<Duration>,
+    /// A service all of whose records were rejected from the start is unknown, not empty. Once known, it stays known.
+    known: bool,
 }
 
 impl Listing {
-    /// A service all of whose records were rejected from the start is unknown, not empty.
-    fn is_known(&self) -> bool {
-        !self.endpoints.is_empty() || self.rejections.is_empty()
-    }
-
     fn same_content(&self, other: &Self) -> bool {
         self.gone_since.is_some() == other.gone_since.is_some()
-            && self.is_known() == other.is_known()
+            && self.known == other.known
             && self.endpoints.len() == other.endpoints.len()
             && self
                 .endpoints
@@ -71,21 +75,24 @@ impl Listing {
                 .zip(other.endpoints.values())
                 .all(|(mine, theirs)| mine.endpoint.same_content(&theirs.endpoint))
     }
+
+    fn is_listed(&self) -> bool {
+        self.endpoints.values().any(|listed| listed.kept.is_none())
+    }
+
+    fn is_held(&self) -> bool {
+        self.endpoints.values().any(Listed::is_held)
+    }
+}
+
+impl Listed {
+    fn is_held(&self) -> bool {
+        matches!(self.kept, Some(Kept::NewEpoch { .. }))
+    }
 }
 
 /// The services whose content changed.
 pub type ChangeSet = BTreeSet<ServiceName>;
-
-#[derive(Debug, Default)]
-struct Source {
-    synced: bool,
-    /// Part of the source has never been read.
-    partial: bool,
-    listings: BTreeMap<ServiceName, Listing>,
-    /// When removals began to be held, and whether the new registry lists anything at all.
-    held_since: Option<Duration>,
-    unattributed: Vec<Rejection>,
-}
 
 /// Everything the configured sources say.
 #[derive(Debug)]
@@ -98,7 +105,8 @@ impl Catalog {
     /// a registration that is deleted and made anew must not tear its cluster down.
     pub const LINGER: Duration = Duration::from_secs(5);
 
-    /// How long endpoints that a new epoch does not list are kept, unless an operator releases them before.
+    /// How long endpoints that a new epoch does not list are kept, unless an operator releases them before; and how long
+    /// a source whose first listing was empty proves nothing missing.
     pub const HOLD: Duration = Duration::from_mins(10);
 
     pub fn new(sources: impl IntoIterator<Item = SourceName>) -> Self {
@@ -117,8 +125,11 @@ impl Catalog {
     ) -> ChangeSet {
         let state = self.sources.entry(source.clone()).or_default();
         let mut changed = ChangeSet::new();
-        state.synced = true;
+        let first = !std::mem::replace(&mut state.synced, true);
         state.partial = matches!(evidence, Evidence::Partial { .. });
+        if first && services.is_empty() {
+            state.unproven_since = Some(now);
+        }
         if let Evidence::NewEpoch { .. } = evidence {
             state.held_since = Some(now);
         }
@@ -141,20 +152,16 @@ impl Catalog {
     /// Replaces one service of a source.
     pub fn apply(&mut self, source: &SourceName, service: Service) -> ChangeSet {
         let mut changed = ChangeSet::new();
-        self.sources
-            .entry(source.clone())
-            .or_default()
-            .put(service, None, &mut changed);
+        let state = self.sources.entry(source.clone()).or_default();
+        state.put(service, None, &mut changed);
         changed
     }
 
     /// A source does not list a service any more.
     pub fn delete(&mut self, source: &SourceName, name: ServiceName, now: Duration) -> ChangeSet {
         let mut changed = ChangeSet::new();
-        self.sources
-            .entry(source.clone())
-            .or_default()
-            .remove(name, None, now, &mut changed);
+        let state = self.sources.entry(source.clone()).or_default();
+        state.remove(name, None, now, &mut changed);
         changed
     }
 
@@ -163,9 +170,13 @@ impl Catalog {
         self.sources.entry(source.clone()).or_default().partial = false;
     }
 
-    /// Records of a source that belong to no service.
+    /// Records of a source that belong to no service. Said before the listing or the change that they came with, so that
+    /// an endpoint whose record became one of them is kept.
     pub fn set_unattributed(&mut self, source: &SourceName, rejections: Vec<Rejection>) {
-        self.sources.entry(source.clone()).or_default().unattributed = rejections;
+        self.sources.entry(source.clone()).or_default().unattributed = rejections
+            .into_iter()
+            .map(|rejection| (rejection.provenance.record.clone(), rejection))
+            .collect();
     }
 
     /// Lets go of what a deadline has passed for.
@@ -177,11 +188,14 @@ impl Catalog {
         changed
     }
 
-    /// Lets go of every endpoint that a new epoch of `source` does not list: an operator said so.
+    /// Lets go of every endpoint that a new epoch of `source` does not list, and believes that what it does not list does
+    /// not exist: an operator said so.
     pub fn release(&mut self, source: &SourceName, now: Duration) -> ChangeSet {
         let mut changed = ChangeSet::new();
         if let Some(state) = self.sources.get_mut(source) {
-            state.release(now, &mut changed);
+            state.held_since = None;
+            state.unproven_since = None;
+            state.release(now, |_| true, &mut changed);
         }
         changed
     }
@@ -203,18 +217,18 @@ impl Catalog {
 
     /// Whether every source has been read in full, so that what nobody lists does not exist.
     pub fn is_complete(&self) -> bool {
-        self.sources.values().all(|state| state.synced && !state.partial)
+        self.sources.values().all(|state| state.synced && state.is_proof())
     }
 
     /// What `source` says about `name`.
     pub fn listing(&self, source: &SourceName, name: &ServiceName) -> Presence<Option<&Listing>> {
-        match self.sources.get(source) {
-            Some(state) if state.synced => match state.listings.get(name) {
-                Some(listing) if !listing.is_known() => Presence::Unknown,
-                None if state.partial => Presence::Unknown,
-                found => Presence::Known(found),
-            },
-            Some(_) | None => Presence::Unknown,
+        let Some(state) = self.sources.get(source).filter(|state| state.synced) else {
+            return Presence::Unknown;
+        };
+        match state.listings.get(name) {
+            Some(listing) if !listing.known => Presence::Unknown,
+            None if !state.is_proof() && !state.forgotten.contains(name) => Presence::Unknown,
+            found => Presence::Known(found),
         }
     }
 
@@ -224,16 +238,23 @@ impl Catalog {
         listing.map_or(&[], |listing| listing.rejections.as_slice())
     }
 
-    /// The records of `source` that belong to no service.
-    pub fn unattributed(&self, source: &SourceName) -> &[Rejection] {
+    /// The records of `source` that belong to no service, in their order.
+    pub fn unattributed(&self, source: &SourceName) -> impl Iterator<Item = &Rejection> {
         self.sources
             .get(source)
-            .map_or(&[], |state| state.unattributed.as_slice())
+            .into_iter()
+            .flat_map(|state| state.unattributed.values())
     }
 
     /// How many endpoints of `source` are held although a new epoch does not list them.
     pub fn held(&self, source: &SourceName) -> usize {
-        self.sources.get(source).map_or(0, Source::held)
+        let listings = self
+            .sources
+            .get(source)
+            .into_iter()
+            .flat_map(|state| state.listings.values());
+        let endpoints = listings.flat_map(|listing| listing.endpoints.values());
+        endpoints.filter(|listed| listed.is_held()).count()
     }
 
     pub fn sources(&self) -> impl Iterator<Item = &SourceName> {
@@ -247,148 +268,11 @@ impl Catalog {
             .flat_map(|state| state.listings.keys().cloned())
             .collect()
     }
-}
 
-impl Source {
-    fn put(&mut self, service: Service, evidence: Option<&Evidence>, changed: &mut ChangeSet) {
-        let Service {
-            name,
-            endpoints,
-            rejections,
-        } = service;
-        let before = self.listings.get(&name);
-        let next = merge(before, endpoints, rejections, evidence);
-        if before.is_none_or(|before| !before.same_content(&next)) {
-            changed.insert(name.clone());
-        }
-        self.listings.insert(name, next);
+    /// Whether any source has said something about the service and not forgotten it.
+    pub fn knows(&self, name: &ServiceName) -> bool {
+        self.sources.values().any(|state| state.listings.contains_key(name))
     }
-
-    fn remove(&mut self, name: ServiceName, evidence: Option<&Evidence>, now: Duration, changed: &mut ChangeSet) {
-        let Some(before) = self.listings.get(&name) else { return };
-        let mut next = merge(Some(before), Vec::new(), Vec::new(), evidence);
-        if next.endpoints.is_empty() {
-            next.gone_since = Some(before.gone_since.unwrap_or(now));
-        }
-        if !before.same_content(&next) {
-            changed.insert(name.clone());
-        }
-        self.listings.insert(name, next);
-    }
-
-    fn expire(&mut self, now: Duration, changed: &mut ChangeSet) {
-        self.listings.retain(|name, listing| {
-            let over = listing.gone_since.is_some_and(|since| now >= since + Catalog::LINGER);
-            if over {
-                changed.insert(name.clone());
-            }
-            !over
-        });
-        if self.held_since.is_some_and(|since| now >= since + Catalog::HOLD) && self.lists_anything() {
-            self.release(now, changed);
-        }
-    }
-
-    /// A registry that came back wholly empty is never believed by the clock alone.
-    fn lists_anything(&self) -> bool {
-        self.listings
-            .values()
-            .any(|listing| listing.endpoints.values().any(|listed| listed.kept.is_none()))
-    }
-
-    fn release(&mut self, now: Duration, changed: &mut ChangeSet) {
-        self.held_since = None;
-        for (name, listing) in &mut self.listings {
-            let before = listing.endpoints.len();
-            listing
-                .endpoints
-                .retain(|_, listed| !matches!(listed.kept, Some(Kept::NewEpoch { .. })));
-            if listing.endpoints.len() != before {
-                changed.insert(name.clone());
-                if listing.endpoints.is_empty() && listing.rejections.is_empty() {
-                    listing.gone_since = Some(now);
-                }
-            }
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Duration> {
-        let linger = self.listings.values().filter_map(|listing| listing.gone_since).min();
-        let hold = self.held_since.filter(|_| self.lists_anything());
-        linger
-            .map(|since| since + Catalog::LINGER)
-            .into_iter()
-            .chain(hold.map(|since| since + Catalog::HOLD))
-            .min()
-    }
-
-    fn held(&self) -> usize {
-        let listed = self.listings.values().flat_map(|listing| listing.endpoints.values());
-        listed
-            .filter(|listed| matches!(listed.kept, Some(Kept::NewEpoch { .. })))
-            .count()
-    }
-}
-
-/// The next listing of a service: what the source lists, and what of the former listing may not be let go yet.
-fn merge(
-    before: Option<&Listing>,
-    endpoints: Vec<Endpoint>,
-    rejections: Vec<Rejection>,
-    evidence: Option<&Evidence>,
-) -> Listing {
-    let mut next = Listing {
-        endpoints: BTreeMap::new(),
-        rejections,
-        gone_since: None,
-    };
-    for endpoint in endpoints {
-        let address = endpoint.address;
-        let better = next
-            .endpoints
-            .get(&address)
-            .is_none_or(|held| prefer(&endpoint, &held.endpoint));
-        if better {
-            next.endpoints.insert(address, Listed { endpoint, kept: None });
-        }
-    }
-    for (address, listed) in before.iter().flat_map(|before| &before.endpoints) {
-        if next.endpoints.contains_key(address) {
-            continue;
-        }
-        if let Some(kept) = keep(listed, &next.rejections, evidence) {
-            next.endpoints.insert(
-                *address,
-                Listed {
-                    endpoint: listed.endpoint.clone(),
-                    kept: Some(kept),
-                },
-            );
-        }
-    }
-    next
-}
-
-/// Two records with one address: the healthier counts, then the heavier, then the one that was there first.
-fn prefer(candidate: &Endpoint, held: &Endpoint) -> bool {
-    let key = |endpoint: &Endpoint| (endpoint.health.is_usable(), endpoint.weight);
-    key(candidate) > key(held)
-}
-
-fn keep(listed: &Listed, rejections: &[Rejection], evidence: Option<&Evidence>) -> Option<Kept> {
-    if let Some(Evidence::NewEpoch { why }) = evidence {
-        return Some(Kept::NewEpoch { why: why.clone() });
-    }
-    if let Some(held @ Kept::NewEpoch { .. }) = &listed.kept {
-        return Some(held.clone());
-    }
-    let record: &Provenance = &listed.endpoint.provenance;
-    let rejection = rejections
-        .iter()
-        .find(|rejection| rejection.provenance.record == record.record)?;
-    Some(Kept::Undecodable {
-        reason: rejection.reason.clone(),
-    })
 }
 
 #[cfg(test)]

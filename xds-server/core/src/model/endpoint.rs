@@ -135,6 +135,27 @@ impl Health {
     }
 }
 
+/// A text that is none of the five words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no health; it is one of unknown, healthy, degraded, draining, unhealthy")]
+pub struct HealthError(String);
+
+impl FromStr for Health {
+    type Err = HealthError;
+
+    fn from_str(text: &str) -> Result<Self, HealthError> {
+        let words = [
+            Self::Unknown,
+            Self::Healthy,
+            Self::Degraded,
+            Self::Draining,
+            Self::Unhealthy,
+        ];
+        let found = words.into_iter().find(|health| health.as_str() == text);
+        found.ok_or_else(|| HealthError(shorten(text)))
+    }
+}
+
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -219,6 +240,8 @@ pub struct Provenance {
     pub raw: Arc<str>,
     /// The registry's revision of the record (etcd `mod_revision`), zero where it has none.
     pub revision: u64,
+    /// Whether `record` names the same instance for as long as it is there. A key does; a line of a file does not.
+    pub stable: bool,
 }
 
 impl Provenance {
@@ -233,6 +256,7 @@ impl Provenance {
             layout: layout.into(),
             raw: String::from_utf8_lossy(cut).into(),
             revision,
+            stable: true,
         }
     }
 }
@@ -265,6 +289,18 @@ impl Endpoint {
             metadata: BTreeMap::new(),
             provenance,
         }
+    }
+
+    /// Of several records with one address the greatest counts: the healthiest, then the heaviest.
+    pub fn preference(&self) -> impl Ord + use<> {
+        let health = match self.health {
+            Health::Healthy => 4,
+            Health::Unknown => 3,
+            Health::Degraded => 2,
+            Health::Draining => 1,
+            Health::Unhealthy => 0,
+        };
+        (health, self.weight)
     }
 
     /// Equal in everything Envoy could notice. Registries rewrite records without changing them, so provenance and

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub enum Urgency {
     /// Nothing but weights.
     Weights,
-    /// Membership, health, locality, metadata, or the cluster itself.
+    /// Membership, health, locality, source, or the cluster itself.
     Now,
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Merge, ServiceSettings, WeightScale};
-use crate::model::{Address, Catalog, Endpoint, Health, Kept, Listed, Listing, Presence, ServiceName, SourceName};
+use crate::model::{Catalog, Endpoint, Health, Kept, Listed, Listing, Place, Presence, ServiceName, SourceName};
 
 /// What was decided about one endpoint of one source.
 #[derive(Clone, Debug)]
@@ -48,13 +48,10 @@ impl Resolution {
         self.decisions.iter().filter(|decision| decision.published)
     }
 
-    /// The protocols under which instances register several addresses; empty unless there are at least two.
-    pub fn schemes(&self) -> BTreeSet<Arc<str>> {
-        let schemes: BTreeSet<_> = self
-            .published()
-            .filter_map(|decision| decision.endpoint.scheme.clone())
-            .collect();
-        if schemes.len() > 1 { schemes } else { BTreeSet::new() }
+    /// The protocols that instances name when they register.
+    pub fn schemes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.published()
+            .filter_map(|decision| decision.endpoint.scheme.as_ref())
     }
 }
 
@@ -169,23 +166,24 @@ fn health(endpoint: &Endpoint) -> (Health, String) {
 
 /// One address known to several sources is taken from the healthiest, then from the first.
 fn drop_duplicates(decisions: &mut [Decision]) {
-    let mut best: BTreeMap<Address, usize> = BTreeMap::new();
+    let mut best: BTreeMap<Place, usize> = BTreeMap::new();
     for index in 0..decisions.len() {
         let Some(decision) = decisions.get(index).filter(|decision| decision.published) else {
             continue;
         };
-        let address = decision.endpoint.address;
-        let healthier = match best.get(&address).and_then(|held| decisions.get(*held)) {
+        let (address, scheme) = (decision.endpoint.address, decision.endpoint.scheme.clone());
+        let place = (address, scheme);
+        let healthier = match best.get(&place).and_then(|held| decisions.get(*held)) {
             Some(held) => decision.health.is_usable() && !held.health.is_usable(),
             None => true,
         };
         let loser = if healthier {
-            best.insert(address, index)
+            best.insert(place.clone(), index)
         } else {
             Some(index)
         };
         let winner = best
-            .get(&address)
+            .get(&place)
             .and_then(|winner| decisions.get(*winner))
             .map(|winner| winner.source.clone());
         if let (Some(loser), Some(winner)) = (loser.and_then(|loser| decisions.get_mut(loser)), winner) {

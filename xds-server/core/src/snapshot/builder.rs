@@ -28,16 +28,29 @@ impl Changes {
     }
 }
 
+/// More clusters than any Envoy bears, and fewer than the names a client may subscribe to.
+pub const MAX_CLUSTERS: usize = 50_000;
+
 #[derive(Debug)]
 struct Published {
     spec: ClusterSpec,
     endpoints: Endpoints,
 }
 
+/// The clusters of one service.
+#[derive(Debug, Default)]
+struct Family {
+    /// Its own first.
+    clusters: Vec<ClusterName>,
+    /// Every protocol that was ever published for it: its cluster stays, empty, when its last instance goes.
+    schemes: BTreeSet<Arc<str>>,
+}
+
 /// One view of a service: itself, or one of the protocols of its instances.
 struct View<'a> {
     name: ClusterName,
     scheme: Option<Arc<str>>,
+    spec: ClusterSpec,
     resolution: &'a Resolution,
 }
 
@@ -57,35 +70,36 @@ impl View<'_> {
 pub struct Builder {
     snapshot: Snapshot,
     clusters: BTreeMap<ClusterName, Published>,
-    clusters_by_service: BTreeMap<ServiceName, Vec<ClusterName>>,
+    families: BTreeMap<ServiceName, Family>,
 }
 
 impl Builder {
-    /// How soon a resolution must go out, or `None` when Envoy would not notice it.
+    /// How soon a resolution must go out, or `None` when nobody would notice it.
     pub fn urgency(&self, resolution: &Resolution, settings: &ServiceSettings) -> Option<Urgency> {
+        let family = self.families.get(&resolution.service);
+        let unsure = self.is_unsure(resolution);
+        if unsure != self.was_unsure(&resolution.service) {
+            return Some(Urgency::Now);
+        }
         if resolution.listed == Presence::Unknown {
             return None;
         }
-        let views = views(resolution, settings);
+        let views = self.views(resolution, settings);
         let names: Vec<&ClusterName> = views.iter().map(|view| &view.name).collect();
-        let held: Vec<&ClusterName> = self
-            .clusters_by_service
-            .get(&resolution.service)
-            .into_iter()
-            .flatten()
-            .collect();
+        let held: Vec<&ClusterName> = family.iter().flat_map(|family| &family.clusters).collect();
         if names != held {
             return Some(Urgency::Now);
         }
-        let spec = ClusterSpec::from(settings);
         let mut urgency = None;
         for view in &views {
             match self.clusters.get(&view.name) {
-                Some(published) if published.spec == spec => match published.endpoints.difference(view.decisions()) {
-                    Difference::None => {}
-                    Difference::Weights => urgency = urgency.max(Some(Urgency::Weights)),
-                    Difference::More => return Some(Urgency::Now),
-                },
+                Some(published) if published.spec == view.spec => {
+                    match published.endpoints.difference(view.decisions()) {
+                        Difference::None => {}
+                        Difference::Weights => urgency = urgency.max(Some(Urgency::Weights)),
+                        Difference::More => return Some(Urgency::Now),
+                    }
+                }
                 Some(_) | None => return Some(Urgency::Now),
             }
         }
@@ -94,33 +108,61 @@ impl Builder {
 
     /// Puts a resolution into the next snapshot and notes what it changed. A service that is unknown stays as it is.
     pub fn put(&mut self, resolution: &Resolution, settings: &ServiceSettings, changes: &mut Changes) {
+        self.put_unsure(resolution, changes);
         if resolution.listed == Presence::Unknown {
             return;
         }
-        let views = views(resolution, settings);
+        let views = self.views(resolution, settings);
         let names: Vec<ClusterName> = views.iter().map(|view| view.name.clone()).collect();
-        let former = match names.is_empty() {
-            true => self.clusters_by_service.remove(&resolution.service),
-            false => self
-                .clusters_by_service
-                .insert(resolution.service.clone(), names.clone()),
-        };
-        for name in former.into_iter().flatten().filter(|name| !names.contains(name)) {
-            self.remove(&name, changes);
+        let former = self.families.remove(&resolution.service).unwrap_or_default();
+        for name in former.clusters.iter().filter(|name| !names.contains(name)) {
+            self.remove(name, changes);
+        }
+        if !names.is_empty() {
+            let schemes = schemes(resolution, Some(&former));
+            self.families.insert(
+                resolution.service.clone(),
+                Family {
+                    clusters: names,
+                    schemes,
+                },
+            );
         }
         for view in views {
-            self.put_view(&view, ClusterSpec::from(settings), changes);
+            self.put_view(&view, changes);
         }
     }
 
-    fn put_view(&mut self, view: &View<'_>, spec: ClusterSpec, changes: &mut Changes) {
+    /// A service that is listed, of which nothing could ever be read.
+    fn is_unsure(&self, resolution: &Resolution) -> bool {
+        resolution.listed == Presence::Unknown && !self.families.contains_key(&resolution.service)
+    }
+
+    fn was_unsure(&self, service: &ServiceName) -> bool {
+        ClusterName::derive(service, None).is_some_and(|name| self.snapshot.unsure.contains(name.as_str()))
+    }
+
+    /// Whoever asked for a name of which nothing was sure has to look again when something is.
+    fn put_unsure(&mut self, resolution: &Resolution, changes: &mut Changes) {
+        let Some(name) = ClusterName::derive(&resolution.service, None) else {
+            return;
+        };
+        if self.is_unsure(resolution) {
+            self.snapshot.unsure.insert_mut(name.to_shared());
+        } else if self.snapshot.unsure.remove_mut(name.as_str()) {
+            changes.clusters.insert(name.to_shared());
+            changes.endpoints.insert(name.to_shared());
+        }
+    }
+
+    fn put_view(&mut self, view: &View<'_>, changes: &mut Changes) {
         let name = view.name.to_shared();
         let published = self.clusters.entry(view.name.clone()).or_insert_with(|| Published {
-            spec,
+            spec: view.spec,
             endpoints: Endpoints::default(),
         });
-        published.spec = spec;
-        let body = cluster::encode(&view.name, spec);
+        published.spec = view.spec;
+        let body = cluster::encode(&view.name, view.spec);
         let cluster = Resource::new(ResourceType::Cluster, name.clone(), body, None);
         let body = published.endpoints.encode(&view.name, view.decisions());
         // The version of an assignment mixes in its cluster's: Envoy waits for the endpoints of a cluster that changed
@@ -152,13 +194,78 @@ impl Builder {
 
     /// The clusters of a service, its own first.
     pub fn clusters_of(&self, service: &ServiceName) -> &[ClusterName] {
-        self.clusters_by_service.get(service).map_or(&[], Vec::as_slice)
+        self.families
+            .get(service)
+            .map_or(&[], |family| family.clusters.as_slice())
+    }
+
+    /// Every service with a cluster.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.families.keys()
+    }
+
+    /// Whether there is no room for another cluster.
+    pub fn is_full(&self) -> bool {
+        self.clusters.len() >= MAX_CLUSTERS
     }
 
     /// The next snapshot.
     pub fn publish(&mut self) -> Snapshot {
         self.snapshot.serial += 1;
         self.snapshot.clone()
+    }
+
+    /// The clusters that a service should have: its own, and where instances name several protocols one more a protocol.
+    /// A cluster for which there is no room, or whose name would be too long, is not among them.
+    fn views<'a>(&self, resolution: &'a Resolution, settings: &ServiceSettings) -> Vec<View<'a>> {
+        if resolution.listed != Presence::Known(true) {
+            return Vec::new();
+        }
+        let mut schemes = schemes(resolution, self.families.get(&resolution.service));
+        if schemes.len() == 1 {
+            schemes.clear();
+        }
+        let own = ClusterSpec::from(settings);
+        let view = |scheme: Option<Arc<str>>, suffix: Option<&str>, spec: ClusterSpec| {
+            let name = ClusterName::derive(&resolution.service, suffix)?;
+            let room = self.clusters.contains_key(&name) || !self.is_full();
+            room.then_some(View {
+                name,
+                scheme,
+                spec,
+                resolution,
+            })
+        };
+        let mut views: Vec<View<'a>> = view(preferred(&schemes, settings.protocol), None, own)
+            .into_iter()
+            .collect();
+        let others = schemes.iter().filter_map(|scheme| {
+            let spec = ClusterSpec {
+                protocol: spoken(scheme, settings.protocol),
+                ..own
+            };
+            view(Some(scheme.clone()), Some(scheme), spec)
+        });
+        views.extend(others);
+        views
+    }
+}
+
+/// The protocols a service has had and has.
+fn schemes(resolution: &Resolution, former: Option<&Family>) -> BTreeSet<Arc<str>> {
+    let former = former.into_iter().flat_map(|family| &family.schemes);
+    resolution.schemes().chain(former).cloned().collect()
+}
+
+/// What the instances that registered under a protocol speak, as far as its name says; else what the settings say.
+fn spoken(scheme: &str, settings: Protocol) -> Protocol {
+    match (scheme, settings) {
+        ("grpc" | "grpcs", _) => Protocol::Grpc,
+        // Dubbo's Triple is HTTP/2.
+        ("h2c" | "http2" | "tri", _) => Protocol::Http2,
+        ("http" | "https", Protocol::Grpc | Protocol::Tcp) => Protocol::Http1,
+        ("tcp" | "dubbo", _) => Protocol::Tcp,
+        _ => settings,
     }
 }
 
@@ -171,29 +278,6 @@ fn set(table: &mut super::Table, resource: Resource) -> bool {
         table.insert_mut(resource.name.clone(), Arc::new(resource));
     }
     !same
-}
-
-/// The clusters of a service: its own, and where instances register several protocols one more a protocol.
-fn views<'a>(resolution: &'a Resolution, settings: &ServiceSettings) -> Vec<View<'a>> {
-    if resolution.listed != Presence::Known(true) {
-        return Vec::new();
-    }
-    let schemes = resolution.schemes();
-    let own = preferred(&schemes, settings.protocol);
-    let view = |scheme: Option<Arc<str>>, suffix: Option<&str>| {
-        ClusterName::derive(&resolution.service, suffix).map(|name| View {
-            name,
-            scheme,
-            resolution,
-        })
-    };
-    let mut views: Vec<View<'a>> = view(own, None).into_iter().collect();
-    views.extend(
-        schemes
-            .iter()
-            .filter_map(|scheme| view(Some(scheme.clone()), Some(scheme))),
-    );
-    views
 }
 
 /// The protocol that a service's own cluster takes: what its settings say it speaks, else the first by name.

@@ -16,7 +16,7 @@ use crate::policy::{Protocol, ServiceSettings};
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const HTTP_PROTOCOL_OPTIONS_URL: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// The name of a cluster: the service's own, with everything but `A-Z a-z 0-9 . _ : / | @ -` escaped as `%XX`.
+/// The name of a cluster: the service's own, with everything but `A-Z a-z 0-9 . _ : / | -` escaped as `%XX`.
 ///
 /// Escaping loses nothing, so two services never share a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -47,7 +47,7 @@ impl ClusterName {
 
 fn escape(text: &str, into: &mut String) {
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"._:/|@-".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || b"._:/|-".contains(&byte) {
             into.push(char::from(byte));
         } else {
             into.push_str(&format!("%{byte:02X}"));
@@ -129,6 +129,7 @@ mod tests {
         );
         check("orders", Some("grpc"), Some("orders@grpc"));
         check("a b%", None, Some("a%20b%25"));
+        check("orders@grpc", None, Some("orders%40grpc"));
         check("été", None, Some("%C3%A9t%C3%A9"));
         check(&"é".repeat(100), None, None);
     }

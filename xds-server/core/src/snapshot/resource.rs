@@ -105,6 +105,15 @@ impl Resource {
         .into();
         Self { name, version, field }
     }
+
+    /// The assignment that clears the hosts of a cluster that is not ours any more: a removal would not.
+    pub(crate) fn cleared(name: Arc<str>) -> Self {
+        let assignment = pb::ClusterLoadAssignment {
+            cluster_name: name.to_string(),
+            endpoints: Vec::new(),
+        };
+        Self::new(ResourceType::Endpoint, name, assignment.encode_to_vec().into(), None)
+    }
 }
 
 #[cfg(test)]

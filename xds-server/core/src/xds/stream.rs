@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::subscription::Subscription;
 use super::{Interest, Node, ProtocolError, Request, ResourceState, Response, TypeReport};
-use crate::snapshot::{ResourceType, Snapshot};
+use crate::snapshot::{MAX_CLUSTERS, ResourceType, Snapshot};
 
 /// Bounds of one stream.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,8 @@ pub struct Limits {
     pub names: usize,
     /// Responses of a type that may be waiting for their answer; more would only be buffered.
     pub in_flight: usize,
-    /// About the largest response: a stream keeps memory of the size of its largest one. The first answer with clusters
-    /// is not cut, since Envoy starts when it has read it.
+    /// About the largest response: a stream keeps memory of the size of its largest one. Answers with clusters are cut
+    /// late, since Envoy takes the first for all there are when it starts.
     pub endpoint_bytes: usize,
     pub cluster_bytes: usize,
 }
@@ -28,7 +28,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            names: 50_000,
+            names: 2 * MAX_CLUSTERS,
             in_flight: 64,
             endpoint_bytes: 64 << 10,
             cluster_bytes: 4 << 20,
@@ -52,6 +52,8 @@ pub struct DeltaStream {
 
 /// Envoy has about ten types; a client that invents more gets no answer for them.
 const MAX_UNKNOWN_TYPES: usize = 32;
+/// Names of such a type that are said to be missing; a client that asks for more of what we do not have waits for them.
+const MAX_UNKNOWN_NAMES: usize = 1_000;
 
 impl DeltaStream {
     pub fn new(limits: Limits) -> Self {
@@ -86,15 +88,22 @@ impl DeltaStream {
         if request.type_url.is_empty() {
             return Err(ProtocolError::NoTypeUrl);
         }
-        let subscribed = self.clusters.len() + self.endpoints.len() + request.subscribe.len();
-        if subscribed > self.limits.names {
+        if request.subscribe.len().max(request.initial_versions.len()) > self.limits.names {
             return Err(ProtocolError::TooManyNames(self.limits.names));
         }
+        let interests = self.handle_typed(request);
+        if self.clusters.len() + self.endpoints.len() > self.limits.names {
+            return Err(ProtocolError::TooManyNames(self.limits.names));
+        }
+        Ok(interests)
+    }
+
+    fn handle_typed(&mut self, request: Request) -> Vec<Interest> {
         let Self {
             clusters, endpoints, ..
         } = self;
         match ResourceType::from_type_url(&request.type_url) {
-            Some(ResourceType::Cluster) => Ok(clusters.handle(&request, &|_| false)),
+            Some(ResourceType::Cluster) => clusters.handle(&request, &|_| false),
             Some(ResourceType::Endpoint) => {
                 // Envoy does not claim the clusters it took from a response that it refused, but it asks for their
                 // endpoints when it comes back: one that does not exist any more has to be removed.
@@ -102,11 +111,11 @@ impl DeltaStream {
                     request.subscribe.iter().for_each(|name| clusters.suppose(name));
                 }
                 // Envoy forgets the endpoints of a cluster that it gets anew, and still claims to hold them.
-                Ok(endpoints.handle(&request, &|name| clusters.was_sent_here(name)))
+                endpoints.handle(&request, &|name| clusters.was_sent_here(name))
             }
             None => {
                 self.handle_unknown(request);
-                Ok(Vec::new())
+                Vec::new()
             }
         }
     }
@@ -118,11 +127,12 @@ impl DeltaStream {
             return;
         }
         self.unknown_types.insert(type_url.clone());
-        let names: Vec<Arc<str>> = request
+        let mut names: Vec<Arc<str>> = request
             .subscribe
             .into_iter()
             .filter(|name| name.as_ref() != "*")
             .collect();
+        names.truncate(MAX_UNKNOWN_NAMES);
         // A first request is answered even without names: Envoy starts when it has an answer, not when it has resources.
         if !names.is_empty() || !known {
             self.unknown.push_back((type_url, names));
@@ -172,11 +182,18 @@ impl DeltaStream {
             ResourceType::Cluster => cluster_bytes,
             ResourceType::Endpoint => endpoint_bytes,
         };
-        let subscription = self.of_mut(kind);
-        if subscription.in_flight() >= in_flight {
-            return None;
-        }
-        let batch = subscription.next_batch(snapshot, bytes)?;
+        let Self {
+            clusters, endpoints, ..
+        } = self;
+        let batch = match kind {
+            ResourceType::Cluster if clusters.in_flight() < in_flight => {
+                clusters.next_batch(snapshot, bytes, &|_| false)
+            }
+            ResourceType::Endpoint if endpoints.in_flight() < in_flight => {
+                endpoints.next_batch(snapshot, bytes, &|name| clusters.is_wanted(name))
+            }
+            ResourceType::Cluster | ResourceType::Endpoint => None,
+        }?;
         let nonce = self.take_nonce();
         self.of_mut(kind).sent(nonce, &batch, now);
         if kind == ResourceType::Cluster {

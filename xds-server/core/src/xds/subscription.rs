@@ -137,7 +137,13 @@ impl Subscription {
     }
 
     fn want_everything(&mut self, interests: &mut Vec<Interest>) {
-        self.wildcard = true;
+        if std::mem::replace(&mut self.wildcard, true) {
+            // Asking again means "I may have forgotten everything".
+            for held in self.held.values_mut() {
+                held.holds = Holds::Unknown;
+                held.told_missing = false;
+            }
+        }
         self.scan = true;
         self.owes_answer = true;
         interests.push(Interest::Everything(self.kind));
@@ -287,7 +293,7 @@ impl Subscription {
         self.dirty.extend(self.held.keys().cloned());
     }
 
-    fn is_wanted(&self, name: &str) -> bool {
+    pub(super) fn is_wanted(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
     }
 
@@ -309,13 +315,19 @@ impl Subscription {
         self.in_flight.len()
     }
 
-    /// What to send next, at most about `max_bytes` of it, or `None` when the client knows everything.
-    pub(super) fn next_batch(&mut self, snapshot: &Snapshot, max_bytes: usize) -> Option<Batch> {
+    /// What to send next, at most about `max_bytes` of it, or `None` when the client knows everything. `led` are resources
+    /// that the client drops by itself when it drops another one that it also has from us.
+    pub(super) fn next_batch(
+        &mut self,
+        snapshot: &Snapshot,
+        max_bytes: usize,
+        led: &dyn Fn(&str) -> bool,
+    ) -> Option<Batch> {
         while let Some(suspects) = self.isolated.pop_front() {
             let mut batch = Batch::default();
             for name in suspects {
                 self.dirty.remove(&name);
-                self.decide(&name, snapshot, &mut batch);
+                self.decide(&name, snapshot, led, &mut batch);
             }
             if !batch.is_empty() {
                 return Some(batch);
@@ -330,13 +342,13 @@ impl Subscription {
         while batch.bytes < max_bytes
             && let Some(name) = self.dirty.pop_first()
         {
-            self.decide(&name, snapshot, &mut batch);
+            self.decide(&name, snapshot, led, &mut batch);
         }
         batch.answers = std::mem::take(&mut self.owes_answer);
         (batch.answers || !batch.is_empty()).then_some(batch)
     }
 
-    fn decide(&mut self, name: &Arc<str>, snapshot: &Snapshot, batch: &mut Batch) {
+    fn decide(&mut self, name: &Arc<str>, snapshot: &Snapshot, led: &dyn Fn(&str) -> bool, batch: &mut Batch) {
         if !self.is_wanted(name) {
             self.held.remove(name);
             return;
@@ -349,27 +361,46 @@ impl Subscription {
                     held.holds = Holds::This(resource.version);
                     held.told_missing = false;
                     held.sent_here = true;
+                    held.rejected = None;
                     batch.bytes += resource.field.len();
                     batch.resources.push(resource.clone());
                 }
             }
-            // While a source has not answered, a resource that is not there may still come.
-            None if !snapshot.is_complete() => {}
-            None => self.decide_missing(name, batch),
+            None if snapshot.is_unsure(name) => {}
+            // While a source has not answered, a resource that is not there may still come; but what was sent and is there
+            // no more is gone.
+            None if !snapshot.is_complete() && !self.was_sent_here(name) => {}
+            None => self.decide_missing(name, led(name), batch),
         }
     }
 
-    fn decide_missing(&mut self, name: &Arc<str>, batch: &mut Batch) {
+    fn decide_missing(&mut self, name: &Arc<str>, led: bool, batch: &mut Batch) {
         let explicit = self.names.contains(name);
         let Some(held) = self.held.get_mut(name) else { return };
-        // Envoy drops the endpoints of a cluster with the cluster, and takes a removal of endpoints for no change at all.
-        let implied = self.kind == ResourceType::Endpoint && held.sent_here;
         let knows = held.told_missing || (held.holds == Holds::Nothing && !explicit);
-        if !knows && !implied {
-            batch.removed.push(name.clone());
-        }
+        let after = match self.kind {
+            // Envoy drops the endpoints of a cluster with the cluster.
+            ResourceType::Endpoint if led && held.sent_here => Holds::Nothing,
+            // It takes a removal of endpoints for no change at all: what clears the hosts is an empty assignment.
+            ResourceType::Endpoint if !led && held.holds != Holds::Nothing => {
+                let cleared = Arc::new(Resource::cleared(name.clone()));
+                let holds = Holds::This(cleared.version);
+                if held.holds != holds {
+                    batch.bytes += cleared.field.len();
+                    batch.resources.push(cleared);
+                }
+                holds
+            }
+            ResourceType::Endpoint | ResourceType::Cluster => {
+                if !knows {
+                    batch.removed.push(name.clone());
+                }
+                Holds::Nothing
+            }
+        };
         if explicit {
             *held = Held {
+                holds: after,
                 told_missing: true,
                 ..Held::default()
             };

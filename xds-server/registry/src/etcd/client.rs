@@ -6,11 +6,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use etcd_client::{Channel, Client, ConnectOptions, GetOptions, WatchOptions, WatchRequestSender, WatchResponseStream};
+use etcd_client::{
+    Channel, Client, ConnectOptions, GetOptions, GetResponse, WatchOptions, WatchRequestSender, WatchResponseStream,
+};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::config::{Config, Tls};
 use super::errors::{Fault, chain};
+use super::page_size::PageSize;
 use super::records::Record;
 use crate::Error;
 
@@ -30,7 +33,7 @@ pub(super) struct Link {
     client: Client,
     prefix: Vec<u8>,
     end: Vec<u8>,
-    page_size: i64,
+    page_size: PageSize,
 }
 
 /// Where a page starts and what it holds.
@@ -54,7 +57,7 @@ pub(super) struct Page {
 
 impl Link {
     /// Connects, and logs in when a user is configured.
-    pub(super) async fn connect(config: &Config, url: &str) -> Result<Self, Error> {
+    pub(super) async fn connect(config: &Config, url: &str, page_size: PageSize) -> Result<Self, Error> {
         let endpoint = endpoint(config, url).await?;
         let channel = match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
             Ok(connected) => connected.map_err(|error| Error::Unavailable(chain(&error)))?,
@@ -72,7 +75,6 @@ impl Link {
             outcome => outcome?,
         };
         let (prefix, end) = range(&config.prefix);
-        let page_size = i64::from(config.page_size);
         Ok(Self {
             client,
             prefix,
@@ -83,37 +85,31 @@ impl Link {
 
     /// Reads one page of the prefix, linearizable.
     pub(super) fn page(&self, request: PageRequest) -> impl Future<Output = Result<Page, Fault>> + Send + 'static {
-        let mut kv = self.client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let key = match request.after {
-            Some(mut last) => {
-                last.push(0);
-                last
-            }
-            None => self.prefix.clone(),
-        };
+        let kv = self.client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let key = request
+            .after
+            .as_ref()
+            .map_or_else(|| self.prefix.clone(), |last| last.iter().copied().chain([0]).collect());
         let mut options = GetOptions::new()
             .with_range(self.end.clone())
-            .with_limit(self.page_size)
             .with_revision(request.revision);
         if request.keys_only {
             options = options.with_keys_only();
         }
+        let page_size = self.page_size.clone();
         async move {
-            let response = within("a page", kv.get(key, Some(options))).await?.0;
-            let header = response
-                .header
-                .ok_or_else(|| Fault::unavailable("a page without a header"))?;
-            let record = |kv: etcd_client::proto::PbKeyValue| Record {
-                key: kv.key,
-                value: Some(kv.value),
-                revision: kv.mod_revision,
+            let ask = |keys| {
+                let (mut kv, key) = (kv.clone(), key.clone());
+                let options = options.clone().with_limit(i64::from(keys));
+                async move { within("a page", kv.get(key, Some(options))).await }
             };
-            Ok(Page {
-                cluster_id: header.cluster_id,
-                revision: header.revision,
-                records: response.kvs.into_iter().map(record).collect(),
-                more: response.more,
-            })
+            let page = page(page_size.fitting(ask).await?)?;
+            // A listing ends because its keys ascend.
+            let first = page.records.first().map(|record| record.key.as_slice());
+            if first.is_some_and(|first| first < key.as_slice()) {
+                return Err(Fault::unavailable("a page begins before the place that was asked for"));
+            }
+            Ok(page)
         }
     }
 
@@ -128,6 +124,24 @@ impl Link {
         let stream = within("the watch", watch.watch(self.prefix.clone(), Some(options))).await?;
         Ok(stream.split())
     }
+}
+
+fn page(response: GetResponse) -> Result<Page, Fault> {
+    let response = response.0;
+    let header = response
+        .header
+        .ok_or_else(|| Fault::unavailable("a page without a header"))?;
+    let record = |kv: etcd_client::proto::PbKeyValue| Record {
+        key: kv.key,
+        value: Some(kv.value),
+        revision: kv.mod_revision,
+    };
+    Ok(Page {
+        cluster_id: header.cluster_id,
+        revision: header.revision,
+        records: response.kvs.into_iter().map(record).collect(),
+        more: response.more,
+    })
 }
 
 async fn within<T>(what: &str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Fault> {

@@ -13,6 +13,8 @@ use crate::Error;
 pub(super) enum Fault {
     /// The revision we asked for is gone.
     Compacted(String),
+    /// The answer does not fit into one message.
+    TooLarge(String),
     /// A user is configured, but the cluster has no authentication.
     AuthNotEnabled,
     Other(Error),
@@ -22,6 +24,7 @@ impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Compacted(text) => Self::Resync(text),
+            Fault::TooLarge(text) => Self::Unavailable(format!("an answer is larger than the decode limit: {text}")),
             Fault::AuthNotEnabled => Self::Denied("the cluster has no authentication enabled".to_owned()),
             Fault::Other(error) => error,
         }
@@ -81,10 +84,16 @@ fn of_status(status: &Status) -> Fault {
     if text.contains("authentication is not enabled") {
         return Fault::AuthNotEnabled;
     }
-    if status.code() == Code::OutOfRange && text.contains("decoded message length too large") {
-        return Fault::unavailable(format!(
-            "an answer is larger than the decode limit, lower page_size: {text}"
-        ));
+    // The first is our own limit, the second that of a member.
+    let too_large = [
+        (Code::OutOfRange, "decoded message length too large"),
+        (Code::ResourceExhausted, "message larger than max"),
+    ];
+    if too_large
+        .iter()
+        .any(|(code, words)| status.code() == *code && text.contains(words))
+    {
+        return Fault::TooLarge(text.to_owned());
     }
     let denied = matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied);
     if denied || is_denial(text) {
@@ -117,9 +126,28 @@ mod tests {
             "Error, decoded message length too large: found 7340032 bytes, the limit is: 4194304 bytes",
         );
         assert!(
-            matches!(&large, Error::Unavailable(text) if text.contains("page_size")),
+            matches!(&large, Error::Unavailable(text) if text.contains("decode limit")),
             "{large:?}"
         );
+    }
+
+    #[test]
+    fn an_answer_that_no_message_can_carry_is_too_large_whoever_says_so() {
+        for (code, text) in [
+            (
+                Code::OutOfRange,
+                "Error, decoded message length too large: found 70000000 bytes, the limit is: 67108864 bytes",
+            ),
+            (
+                Code::ResourceExhausted,
+                "grpc: trying to send message larger than max (70000000 vs. 4194304)",
+            ),
+        ] {
+            let fault = of_status(&Status::new(code, text));
+            assert!(matches!(fault, Fault::TooLarge(_)), "{fault:?}");
+        }
+        let busy = of_status(&Status::new(Code::ResourceExhausted, "etcdserver: too many requests"));
+        assert!(matches!(busy, Fault::Other(Error::Unavailable(_))), "{busy:?}");
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Reconcile {
 #[cfg(test)]
 mod tests {
     use super::super::layout::LayoutChoice;
+    use super::super::records::Owners;
     use super::*;
 
     fn record(key: &str, revision: i64) -> Record {
@@ -86,7 +87,7 @@ mod tests {
 
     fn held(records: &[(&str, i64)]) -> Records {
         let mut held = Records::new(LayoutChoice::Auto, "");
-        held.load(records.iter().map(|(key, revision)| record(key, *revision)).collect());
+        held.load(page(records), &Owners::new());
         held
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use leadsman_core::model::{Address, Endpoint, Health, Rejection, Service, ServiceName};
+use leadsman_core::model::{Address, Endpoint, Provenance, Rejection, Service, ServiceName};
 
 use super::layout::{Decoded, LayoutChoice, decode};
 
@@ -29,6 +29,8 @@ pub(super) enum Change {
 }
 
 type Key = Arc<[u8]>;
+/// Which service each key belonged to in the listing before.
+pub(super) type Owners = BTreeMap<Key, ServiceName>;
 type Outcomes = Box<[Result<Endpoint, Rejection>]>;
 /// What the touched keys of each service held before a batch.
 type Before = BTreeMap<ServiceName, BTreeMap<Key, Option<Outcomes>>>;
@@ -44,6 +46,8 @@ pub(super) struct Records {
     held: BTreeMap<Key, Held>,
     services: BTreeMap<ServiceName, BTreeMap<Key, Outcomes>>,
     unattributed: BTreeMap<Key, Rejection>,
+    /// Whether `unattributed` differs from what was told of it last.
+    untold: bool,
 }
 
 #[derive(Debug)]
@@ -60,14 +64,21 @@ impl Records {
             held: BTreeMap::new(),
             services: BTreeMap::new(),
             unattributed: BTreeMap::new(),
+            untold: false,
         }
     }
 
-    /// Takes a page of a listing.
-    pub(super) fn load(&mut self, page: Vec<Record>) {
+    /// Takes a page of a listing. What was damaged since the listing before still belongs to its service.
+    pub(super) fn load(&mut self, page: Vec<Record>, owners: &Owners) {
         for record in page {
-            self.set(record, &mut Before::new());
+            self.set(record, owners, &mut Before::new());
         }
+    }
+
+    /// What the next listing has to know of this one.
+    pub(super) fn into_owners(self) -> Owners {
+        let owned = |(key, held): (Key, Held)| Some((key, held.service?));
+        self.held.into_iter().filter_map(owned).collect()
     }
 
     /// Takes the events of one or more whole revisions, and says what they changed, in the order of the names.
@@ -76,19 +87,23 @@ impl Records {
     pub(super) fn apply(&mut self, batch: Vec<Record>) -> Vec<Change> {
         let mut before = Before::new();
         for record in batch {
-            self.set(record, &mut before);
+            self.set(record, &Owners::new(), &mut before);
         }
         let changes = before.iter().filter_map(|(name, touched)| self.change(name, touched));
         changes.collect()
     }
 
-    /// Every service, and the records that belong to none.
-    pub(super) fn snapshot(&self) -> (Vec<Service>, Vec<Rejection>) {
-        let services = self
-            .services
-            .iter()
-            .map(|(name, records)| view(records.iter()).to_service(name));
-        (services.collect(), self.unattributed.values().cloned().collect())
+    /// Every service.
+    pub(super) fn snapshot(&self) -> Vec<Service> {
+        let services = self.services.iter();
+        services
+            .map(|(name, records)| view(records.iter()).to_service(name))
+            .collect()
+    }
+
+    /// The records that belong to no service, unless they are still those that were told the last time.
+    pub(super) fn tell_unattributed(&mut self) -> Option<Vec<Rejection>> {
+        std::mem::take(&mut self.untold).then(|| self.unattributed.values().cloned().collect())
     }
 
     /// The held keys in `(after, up_to]` with their revisions; without `up_to`, to the end.
@@ -108,37 +123,42 @@ impl Records {
         self.held.len()
     }
 
-    fn set(&mut self, record: Record, before: &mut Before) {
+    fn set(&mut self, record: Record, owners: &Owners, before: &mut Before) {
         let held = self.held.get_key_value(record.key.as_slice());
         // A revision that was seen already is a repetition, which etcd is allowed when a stream starts.
         if held.is_some_and(|(_, held)| held.revision >= record.revision) {
             return;
         }
         let known = held.map(|(key, held)| (Arc::clone(key), held.service.clone()));
-        let (key, old_service) = known.unwrap_or_else(|| (record.key.as_slice().into(), None));
-        self.unattributed.remove(&key);
-        if let Some(name) = old_service {
-            let old = self.take(&name, &key);
-            note(before, name, &key, old);
+        let (key, owner) = known.unwrap_or_else(|| {
+            let owner = owners.get(record.key.as_slice());
+            (record.key.as_slice().into(), owner.cloned())
+        });
+        if let Some(name) = &owner {
+            let old = self.take(name, &key);
+            note(before, name.clone(), &key, old);
         }
-        let Some(value) = record.value else {
+        let unattributed = self.unattributed.remove(&key);
+        if let Some(value) = record.value {
+            let revision = record.revision;
+            let mut decoded = decode(self.layout, &self.prefix, &key, &value, unsigned(revision));
+            if let Some(owner) = owner {
+                decoded = keep(owner, decoded, || {
+                    Provenance::new(&String::from_utf8_lossy(&key), "", &value, unsigned(revision))
+                });
+            }
+            let service = self.place(&key, decoded, before);
+            self.held.insert(Arc::clone(&key), Held { revision, service });
+        } else {
             self.held.remove(&key);
-            return;
-        };
-        let service = self.place(&key, &value, record.revision, before);
-        self.held.insert(
-            key,
-            Held {
-                revision: record.revision,
-                service,
-            },
-        );
+        }
+        let (was, is) = (unattributed.as_ref(), self.unattributed.get(&key));
+        self.untold |= was.map(|rejection| &rejection.reason) != is.map(|rejection| &rejection.reason);
     }
 
-    /// Decodes a record and files it; the service it belongs to, if any.
-    fn place(&mut self, key: &Key, value: &[u8], revision: i64, before: &mut Before) -> Option<ServiceName> {
-        let revision = u64::try_from(revision).unwrap_or_default();
-        match decode(self.layout, &self.prefix, key, value, revision) {
+    /// Files what a record says; the service it belongs to, if any.
+    fn place(&mut self, key: &Key, decoded: Decoded, before: &mut Before) -> Option<ServiceName> {
+        match decoded {
             Decoded::NotAnInstance => None,
             Decoded::Unattributed(rejection) => {
                 tracing::debug!(key = %rejection.provenance.record, reason = %rejection.reason, "unattributed record");
@@ -183,6 +203,26 @@ impl Records {
     }
 }
 
+/// A record of which nothing can be read any more is a damaged record of the service it belonged to, whatever service
+/// its remains seem to name: only what can be read takes an endpoint away.
+fn keep(owner: ServiceName, decoded: Decoded, provenance: impl FnOnce() -> Provenance) -> Decoded {
+    let outcomes = match decoded {
+        Decoded::Unattributed(rejection) => vec![Err(rejection)],
+        Decoded::NotAnInstance => vec![Err(Rejection {
+            provenance: provenance(),
+            reason: "the record was an instance and is none any more; delete its key if it is gone".to_owned(),
+        })],
+        Decoded::Instances { outcomes, .. } if !outcomes.is_empty() && outcomes.iter().all(Result::is_err) => outcomes,
+        readable @ Decoded::Instances { .. } => return readable,
+    };
+    let service = owner;
+    Decoded::Instances { service, outcomes }
+}
+
+fn unsigned(revision: i64) -> u64 {
+    u64::try_from(revision).unwrap_or_default()
+}
+
 /// Remembers what a key held before the batch touched it for the first time.
 fn note(before: &mut Before, name: ServiceName, key: &Key, old: Option<Outcomes>) {
     let touched = before.entry(name).or_default();
@@ -219,17 +259,11 @@ fn view<'a>(records: impl Iterator<Item = (&'a Key, &'a Outcomes)>) -> View<'a> 
 }
 
 fn beats(new: &Endpoint, old: &Endpoint) -> bool {
-    let rank = |endpoint: &Endpoint| match endpoint.health {
-        Health::Healthy => 0,
-        Health::Unknown => 1,
-        Health::Degraded => 2,
-        Health::Draining => 3,
-        Health::Unhealthy => 4,
-    };
-    let order = rank(new).cmp(&rank(old)).then_with(|| old.weight.cmp(&new.weight));
+    let order = new.preference().cmp(&old.preference());
+    // The smaller key has the smaller name.
     order
-        .then_with(|| new.provenance.record.cmp(&old.provenance.record))
-        .is_lt()
+        .then_with(|| old.provenance.record.cmp(&new.provenance.record))
+        .is_gt()
 }
 
 impl View<'_> {
@@ -276,6 +310,14 @@ mod tests {
         }
     }
 
+    fn record(key: &str, value: &str, revision: i64) -> Record {
+        Record {
+            key: key.into(),
+            value: Some(value.into()),
+            revision,
+        }
+    }
+
     fn at(key: &str, revision: i64, address: &str) -> Record {
         put(key, revision, &format!(r#"{{"address":"{address}"}}"#))
     }
@@ -312,8 +354,21 @@ mod tests {
         say(&records.apply(batch))
     }
 
+    fn load(records: &mut Records, page: Vec<Record>) {
+        records.load(page, &Owners::new());
+    }
+
+    fn unattributed(records: &mut Records) -> Option<Vec<String>> {
+        let told = records.tell_unattributed()?;
+        Some(
+            told.iter()
+                .map(|rejection| rejection.provenance.record.to_string())
+                .collect(),
+        )
+    }
+
     fn held(records: &Records) -> Vec<String> {
-        records.snapshot().0.iter().map(service).collect()
+        records.snapshot().iter().map(service).collect()
     }
 
     #[test]
@@ -355,7 +410,7 @@ mod tests {
     #[test]
     fn a_repeated_or_older_event_changes_nothing() {
         let mut records = records();
-        records.load(vec![at("a/1", 5, "10.0.0.1:80")]);
+        load(&mut records, vec![at("a/1", 5, "10.0.0.1:80")]);
         assert_eq!(
             apply(&mut records, vec![at("a/1", 4, "10.0.0.9:80"), delete("a/1", 5)]),
             [""; 0]
@@ -374,13 +429,16 @@ mod tests {
                 &format!(r#"{{"address":"10.0.0.1:80","health":"{health}","weight":{weight}}}"#),
             )
         };
-        records.load(vec![
-            of("a/1", "unhealthy", 9),
-            of("a/2", "healthy", 2),
-            of("a/3", "healthy", 3),
-        ]);
-        records.load(vec![of("a/4", "healthy", 3), of("a/5", "unknown", 8)]);
-        let (services, _) = records.snapshot();
+        load(
+            &mut records,
+            vec![
+                of("a/1", "unhealthy", 9),
+                of("a/2", "healthy", 2),
+                of("a/3", "healthy", 3),
+            ],
+        );
+        load(&mut records, vec![of("a/4", "healthy", 3), of("a/5", "unknown", 8)]);
+        let services = records.snapshot();
         let endpoints = &services.first().unwrap().endpoints;
         let winners: Vec<_> = endpoints
             .iter()
@@ -418,27 +476,104 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_value_stays_with_the_service_it_was_of() {
+        let mut records = Records::new(LayoutChoice::Auto, "/x/");
+        let now = |value: &str, revision| vec![record("/x/a/1", value, revision)];
+        assert_eq!(apply(&mut records, now("10.0.0.1:80", 1)), ["a[10.0.0.1:80 w=1]"]);
+        assert_eq!(apply(&mut records, now("{", 2)), ["a[!/x/a/1]"]);
+        assert_eq!(apply(&mut records, now("", 3)), [""; 0]);
+        assert_eq!(unattributed(&mut records), None);
+        assert_eq!(apply(&mut records, now("10.0.0.2:80", 4)), ["a[10.0.0.2:80 w=1]"]);
+        apply(&mut records, now("{", 5));
+        assert_eq!(
+            apply(
+                &mut records,
+                vec![Record {
+                    value: None,
+                    ..record("/x/a/1", "", 6)
+                }]
+            ),
+            ["-a"]
+        );
+        assert_eq!(apply(&mut records, now("{", 7)), [""; 0]);
+        assert_eq!(unattributed(&mut records).unwrap(), ["/x/a/1"]);
+    }
+
+    #[test]
+    fn an_instance_whose_value_was_emptied_is_damaged_and_no_marker() {
+        let mut records = Records::new(LayoutChoice::Auto, "dubbo/");
+        let now = |value: &str, revision| vec![record("dubbo/a/1", value, revision)];
+        assert_eq!(apply(&mut records, now("10.0.0.1:80", 1)), ["a[10.0.0.1:80 w=1]"]);
+        assert_eq!(apply(&mut records, now("", 2)), ["a[!dubbo/a/1]"]);
+    }
+
+    #[test]
+    fn a_value_so_damaged_that_it_names_another_service_stays_with_its_own() {
+        let mut records = Records::new(LayoutChoice::Pinned(Layout::GoMicro), "/micro/registry/");
+        let good = r#"{"name":"a/b","nodes":[{"address":"10.0.0.1:80"}]}"#;
+        let key = "/micro/registry/a-b/1";
+        assert_eq!(
+            apply(&mut records, vec![record(key, good, 1)]),
+            ["a/b[10.0.0.1:80 w=1]"]
+        );
+        assert_eq!(
+            apply(&mut records, vec![record(key, "{", 2)]),
+            ["a/b[!/micro/registry/a-b/1]"]
+        );
+    }
+
+    #[test]
+    fn a_value_damaged_between_two_listings_stays_with_its_service() {
+        let mut former = Records::new(LayoutChoice::Auto, "/x/");
+        let page = vec![record("/x/a/1", "10.0.0.1:80", 1), record("/x/b/1", "10.0.0.1:80", 1)];
+        load(&mut former, page);
+        let owners = former.into_owners();
+        let mut records = Records::new(LayoutChoice::Auto, "/x/");
+        records.load(vec![record("/x/a/1", "{", 2), record("/x/c/1", "{", 3)], &owners);
+        assert_eq!(held(&records), ["a[!/x/a/1]"]);
+        assert_eq!(unattributed(&mut records).unwrap(), ["/x/c/1"]);
+        assert_eq!(records.into_owners().len(), 1);
+    }
+
+    #[test]
+    fn the_records_of_no_service_are_told_when_others_join_or_leave_them() {
+        let mut records = records();
+        assert_eq!(unattributed(&mut records), None);
+        apply(&mut records, vec![put("lonely", 1, "x"), at("a/1", 1, "10.0.0.1:80")]);
+        assert_eq!(unattributed(&mut records).unwrap(), ["/services/lonely"]);
+        assert_eq!(unattributed(&mut records), None);
+        apply(&mut records, vec![put("lonely", 2, "y"), at("a/1", 2, "10.0.0.2:80")]);
+        assert_eq!(unattributed(&mut records), None);
+        apply(&mut records, vec![delete("lonely", 3)]);
+        assert_eq!(unattributed(&mut records).unwrap(), [""; 0]);
+    }
+
+    #[test]
     fn records_of_no_service_are_kept_up_to_a_limit() {
         let mut records = records();
-        records.load(
+        load(
+            &mut records,
             (0..MAX_UNATTRIBUTED + 5)
                 .map(|n| put(&format!("lonely{n}"), 1, "x"))
                 .collect(),
         );
-        assert_eq!(records.snapshot().1.len(), MAX_UNATTRIBUTED);
+        assert_eq!(unattributed(&mut records).unwrap().len(), MAX_UNATTRIBUTED);
         assert_eq!(records.len(), MAX_UNATTRIBUTED + 5);
         assert_eq!(apply(&mut records, vec![delete("lonely0", 2)]), [""; 0]);
-        assert_eq!(records.snapshot().1.len(), MAX_UNATTRIBUTED - 1);
+        assert_eq!(unattributed(&mut records).unwrap().len(), MAX_UNATTRIBUTED - 1);
     }
 
     #[test]
     fn held_revisions_can_be_read_in_parts() {
         let mut records = records();
-        records.load(vec![
-            at("a/1", 1, "10.0.0.1:80"),
-            put("b", 2, "x"),
-            at("c/1", 3, "10.0.0.1:80"),
-        ]);
+        load(
+            &mut records,
+            vec![
+                at("a/1", 1, "10.0.0.1:80"),
+                put("b", 2, "x"),
+                at("c/1", 3, "10.0.0.1:80"),
+            ],
+        );
         let part = |after: Option<&str>, up_to: Option<&str>| -> Vec<i64> {
             let records = records.revisions(after.map(str::as_bytes), up_to.map(str::as_bytes));
             records.map(|(_, revision)| revision).collect()

@@ -14,7 +14,7 @@ use super::client::{Link, Page, PageRequest};
 use super::config::Config;
 use super::errors::Fault;
 use super::reconcile::Reconcile;
-use super::records::{Change, Records};
+use super::records::{Change, Owners, Records};
 use super::watch::{Assembler, Step};
 use crate::{Error, Event, EventSender};
 
@@ -26,18 +26,28 @@ const MAX_SILENCE: Duration = Duration::from_secs(90);
 /// cluster's compaction.
 const MAX_LISTINGS: usize = 5;
 
-/// What survives a session: how far, and of which cluster, the registry has been seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) cluster_id: u64,
-    pub(super) revision: i64,
+/// What survives a session.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    seen: Option<Seen>,
+    /// What the latest session with a listing held, until the next session begins.
+    records: Option<Records>,
+    /// What is left of it then: the new listing has to know whose a damaged record was.
+    owners: Owners,
 }
 
-pub(super) struct Session<'a> {
+/// How far, and of which cluster, the registry has been seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    cluster_id: u64,
+    revision: i64,
+}
+
+struct Session<'a> {
     link: Link,
     events: &'a EventSender,
     seen: &'a mut Option<Seen>,
-    records: Records,
+    records: &'a mut Records,
     /// The last revision the watch has delivered whole.
     delivered: i64,
     /// A reconcile waits for the next proof of progress. An older revision may be compacted already, in a cluster
@@ -55,10 +65,17 @@ pub(super) async fn run(
     config: &Config,
     link: Link,
     events: &EventSender,
-    seen: &mut Option<Seen>,
+    known: &mut Known,
 ) -> Result<Infallible, Error> {
-    let (records, now) = list(config, &link, events).await?;
-    let (services, unattributed) = records.snapshot();
+    // A session that ended before its listing was complete has no records, and the owners stay those of an older one.
+    if let Some(records) = known.records.take() {
+        known.owners = records.into_owners();
+    }
+    let (records, now) = list(config, &link, events, &known.owners).await?;
+    let records = known.records.insert(records);
+    known.owners.clear();
+    let seen = &mut known.seen;
+    let services = records.snapshot();
     let evidence = evidence(*seen, now);
     tracing::debug!(
         revision = now.revision,
@@ -68,7 +85,7 @@ pub(super) async fn run(
     );
     let resync = Event::Resync {
         services,
-        unattributed,
+        unattributed: records.tell_unattributed().unwrap_or_default(),
         evidence,
         revision: unsigned(now.revision),
     };
@@ -88,10 +105,10 @@ pub(super) async fn run(
 }
 
 /// Reads every page at one revision; begins anew when that revision is compacted meanwhile.
-async fn list(config: &Config, link: &Link, events: &EventSender) -> Result<(Records, Seen), Error> {
+async fn list(config: &Config, link: &Link, events: &EventSender, owners: &Owners) -> Result<(Records, Seen), Error> {
     let mut last = String::new();
     for _ in 0..MAX_LISTINGS {
-        match list_once(config, link, events).await {
+        match list_once(config, link, events, owners).await {
             Err(Fault::Compacted(text)) => {
                 tracing::debug!(reason = %text, "the listing begins anew");
                 last = text;
@@ -104,7 +121,12 @@ async fn list(config: &Config, link: &Link, events: &EventSender) -> Result<(Rec
     )))
 }
 
-async fn list_once(config: &Config, link: &Link, events: &EventSender) -> Result<(Records, Seen), Fault> {
+async fn list_once(
+    config: &Config,
+    link: &Link,
+    events: &EventSender,
+    owners: &Owners,
+) -> Result<(Records, Seen), Fault> {
     let mut records = Records::new(config.layout, &config.prefix);
     let mut request = PageRequest::default();
     let mut now: Option<Seen> = None;
@@ -114,11 +136,9 @@ async fn list_once(config: &Config, link: &Link, events: &EventSender) -> Result
             cluster_id: page.cluster_id,
             revision: page.revision,
         });
-        if request.after.is_none() {
-            events.syncing();
-        }
+        events.syncing();
         let last = page.records.last().map(|record| record.key.clone());
-        records.load(page.records);
+        records.load(page.records, owners);
         match last {
             Some(last) if page.more => {
                 request = PageRequest {
@@ -133,7 +153,7 @@ async fn list_once(config: &Config, link: &Link, events: &EventSender) -> Result
 }
 
 /// Whether a listing may be believed to be newer than everything seen before.
-pub(super) fn evidence(seen: Option<Seen>, now: Seen) -> Evidence {
+fn evidence(seen: Option<Seen>, now: Seen) -> Evidence {
     let Some(seen) = seen else {
         return Evidence::Complete;
     };
@@ -223,7 +243,10 @@ impl Session<'_> {
             };
             self.events.send(event).await?;
         }
-        Ok(())
+        match self.records.tell_unattributed() {
+            Some(rejections) => self.events.send(Event::Unattributed { rejections }).await,
+            None => Ok(()),
+        }
     }
 
     fn advance(&mut self, revision: i64) {
@@ -248,7 +271,7 @@ impl Session<'_> {
             Err(fault) => return Err(fault.into()),
         };
         let more = page.more && !page.records.is_empty();
-        pass.compare(&self.records, &page.records, !more);
+        pass.compare(self.records, &page.records, !more);
         if more {
             self.fetch = Some(Box::pin(self.link.page(pass.request())));
             self.reconcile = Some(pass);

@@ -5,9 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use leadsman_core::model::{Address, Endpoint, Health, Locality, Provenance, Rejection, Service, ServiceName, Weight};
+use leadsman_core::model::{
+    Address, Endpoint, Health, HealthError, Locality, Provenance, Rejection, Service, ServiceName, Weight,
+};
 use serde::Deserialize;
 use serde_saphyr::{Error, Location, MessageFormatter, Options, Spanned, UserMessageFormatter};
+
+use crate::text::shorten;
 
 /// What [`Provenance::layout`] says of endpoints of this source.
 const LAYOUT: &str = "file";
@@ -19,7 +23,10 @@ const MAX_EVENTS: usize = 8_000_000;
 const MAX_DOCUMENTS: usize = 100_000;
 
 /// Longest error text about one file: it quotes the file.
-const MAX_MESSAGE_CHARS: usize = 300;
+const MAX_MESSAGE_BYTES: usize = 300;
+
+/// Longest word of a file in an error text.
+const MAX_WORD_BYTES: usize = 40;
 
 /// Why a text is refused as a whole, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,7 +114,12 @@ fn to_service(document: Document, text: &str, name: &str) -> Result<Service, Fil
     let starts: Vec<Location> = records.iter().map(|record| record.referenced).collect();
     for (index, Spanned { value, referenced, .. }) in records.into_iter().enumerate() {
         let raw = raw_item(text, &referenced, starts.get(index + 1));
-        let provenance = Provenance::new(&format!("{name}:{}", referenced.line()), LAYOUT, raw.as_bytes(), 0);
+        let place = format!("{name}:{}", referenced.line());
+        let provenance = Provenance {
+            // Another instance may stand in this line tomorrow.
+            stable: false,
+            ..Provenance::new(&place, LAYOUT, raw.as_bytes(), 0)
+        };
         match to_endpoint(value, provenance.clone()) {
             Ok(endpoint) => built.endpoints.push(endpoint),
             Err(reason) => built.rejections.push(Rejection { provenance, reason }),
@@ -120,17 +132,14 @@ fn to_endpoint(record: Record, provenance: Provenance) -> Result<Endpoint, Strin
     let port: i64 = record
         .port
         .parse()
-        .map_err(|_| format!("port {:?} is not a whole number", shorten(&record.port, 40)))?;
+        .map_err(|_| format!("port {:?} is not a whole number", shorten(&record.port, MAX_WORD_BYTES)))?;
     let address = Address::new(&record.address, port).map_err(|error| error.to_string())?;
     let weight: f64 = record
         .weight
         .parse()
-        .map_err(|_| format!("weight {:?} is not a number", shorten(&record.weight, 40)))?;
+        .map_err(|_| format!("weight {:?} is not a number", shorten(&record.weight, MAX_WORD_BYTES)))?;
     let weight = Weight::new(weight).map_err(|error| error.to_string())?;
-    let health = to_health(&record.health).ok_or_else(|| {
-        let word = shorten(&record.health, 40);
-        format!("health {word:?} is not one of unknown, healthy, degraded, draining, unhealthy")
-    })?;
+    let health: Health = record.health.parse().map_err(|error: HealthError| error.to_string())?;
     Ok(Endpoint {
         weight,
         health,
@@ -142,17 +151,6 @@ fn to_endpoint(record: Record, provenance: Provenance) -> Result<Endpoint, Strin
         metadata: record.metadata,
         ..Endpoint::new(address, provenance)
     })
-}
-
-fn to_health(word: &str) -> Option<Health> {
-    const ALL: [Health; 5] = [
-        Health::Unknown,
-        Health::Healthy,
-        Health::Degraded,
-        Health::Draining,
-        Health::Unhealthy,
-    ];
-    ALL.into_iter().find(|health| health.as_str() == word)
 }
 
 /// The text of one item of the list: up to the next item, or to the first line that is indented less.
@@ -197,7 +195,7 @@ fn explain(error: &Error) -> FileError {
     let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
     let message = match error {
         Error::SerdeUnknownField { field, expected, .. } => {
-            let field = shorten(field, 40);
+            let field = shorten(field, MAX_WORD_BYTES);
             match expected.iter().find(|known| distance(known, &field) <= 2) {
                 Some(near) => format!("unknown key `{field}`, did you mean `{near}`?"),
                 None => format!("unknown key `{field}`; the keys here are {}", expected.join(", ")),
@@ -213,14 +211,7 @@ fn explain(error: &Error) -> FileError {
     FileError {
         line,
         column,
-        message: shorten(&message.replace(char::is_control, " "), MAX_MESSAGE_CHARS),
-    }
-}
-
-fn shorten(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
+        message: shorten(&message.replace(char::is_control, " "), MAX_MESSAGE_BYTES),
     }
 }
 

@@ -232,6 +232,50 @@ async fn a_change_the_watch_can_not_see_is_found_counted_and_healed() {
 }
 
 #[tokio::test]
+async fn the_safety_scan_leaves_a_change_that_was_announced_to_the_watch() {
+    let root = TempDir::new().unwrap();
+    put(root.path(), "a.yaml", &service("a", &[1, 2]));
+    let source = SourceName::new("local").unwrap();
+    let (events, mut receiver) = mpsc::channel(16);
+    let (status, _reader) = watch::channel(SourceStatus::new(source.clone(), "file"));
+    let events = EventSender::new(source, events, Arc::new(status));
+    let mut file = File::new(Config {
+        path: root.path().to_owned(),
+    });
+    let mut session = Session {
+        file: &mut file,
+        events: &events,
+        announcements: Arc::default(),
+        watched: None,
+    };
+    session.begin().await.unwrap();
+    assert!(matches!(receiver.try_recv().unwrap().event, Event::Resync { .. }));
+
+    // A writer is halfway when the scan comes by: the first file stands already, the second does not.
+    put(root.path(), "a.yaml", &service("a", &[1]));
+    let deadline = Instant::now() + DEADLINE;
+    while !session.announcements.soon().await {
+        assert!(Instant::now() < deadline, "nothing was announced");
+    }
+    session.reconcile().await.unwrap();
+    assert!(receiver.try_recv().is_err(), "half of a change was said");
+
+    put(
+        root.path(),
+        "b.yaml",
+        "service: a\nendpoints: [{ address: 127.0.0.1, port: 2, weight: 5 }]",
+    );
+    session.announcements.quiet().await;
+    session.follow().await.unwrap();
+    let event = receiver.try_recv().unwrap().event;
+    assert!(
+        matches!(&event, Event::Apply { service, .. } if service.endpoints.len() == 2),
+        "{event:?}"
+    );
+    assert!(receiver.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn nothing_is_said_while_nothing_changes() {
     let root = TempDir::new().unwrap();
     put(root.path(), "a.yaml", &service("a", &[1]));
@@ -293,7 +337,11 @@ impl Harness {
     fn take(&mut self, event: Event) {
         let line = match event {
             Event::Resync { services, evidence, .. } => {
-                let partly = if matches!(evidence, Evidence::Partial { .. }) { "partial " } else { "" };
+                let partly = if matches!(evidence, Evidence::Partial { .. }) {
+                    "partial "
+                } else {
+                    ""
+                };
                 self.held.clear();
                 for service in services {
                     self.held.insert(service.name.to_string(), addresses(&service));
@@ -314,6 +362,7 @@ impl Harness {
             Event::Impaired { reason: Some(reason) } => format!("impaired {reason}"),
             Event::Impaired { reason: None } => "mended".to_owned(),
             Event::Progress { revision } => format!("progress {revision}"),
+            Event::Unattributed { rejections } => format!("unattributed {}", rejections.len()),
         };
         self.log.push(line);
     }

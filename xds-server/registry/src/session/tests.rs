@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use leadsman_core::model::{Evidence, Service, ServiceName};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::*;
 use crate::contract::{Breaker, Counters, Event, StatusReader};
@@ -13,8 +14,9 @@ const DEADLINE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 enum Step {
+    Page,
     List,
-    Suspect,
+    NewEpoch,
     Last(Duration),
     Fail(Error),
 }
@@ -30,8 +32,9 @@ impl Registry for Script {
     async fn run(&mut self, events: &EventSender) -> Result<Infallible, Error> {
         for step in self.0.pop_front().unwrap_or_default() {
             match step {
+                Step::Page => events.syncing(),
                 Step::List => events.send(listing(Evidence::Complete)).await?,
-                Step::Suspect => {
+                Step::NewEpoch => {
                     let why = "another cluster".to_owned();
                     events.send(listing(Evidence::NewEpoch { why })).await?;
                 }
@@ -108,8 +111,31 @@ async fn a_session_without_a_listing_is_dropped_at_the_deadline() {
     let began = Instant::now();
     let status = harness.until(|s| s.counters.session_errors == 1).await;
     assert_eq!(began.elapsed(), Duration::from_secs(30));
-    assert_eq!(status.last_error.as_deref(), Some("no listing within 30s"));
+    assert_eq!(status.last_error.as_deref(), Some("no listing: no progress for 30s"));
     assert_eq!(status.state, SourceState::Connecting);
+    harness.until(|s| s.state == SourceState::Live).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_of_many_pages_may_take_minutes() {
+    let pages = (0..10).flat_map(|_| [Step::Last(Duration::from_secs(20)), Step::Page]);
+    let mut harness = start(vec![pages.chain([Step::List]).collect()]);
+    let began = Instant::now();
+    let status = harness.until(|s| s.state == SourceState::Live).await;
+    assert_eq!(began.elapsed(), Duration::from_secs(200));
+    assert_eq!((status.counters.sessions, status.counters.session_errors), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_hangs_after_a_page_is_dropped() {
+    let mut harness = start(vec![
+        vec![Step::Last(Duration::from_secs(20)), Step::Page],
+        vec![Step::List],
+    ]);
+    let began = Instant::now();
+    let status = harness.until(|s| s.counters.session_errors == 1).await;
+    assert_eq!(began.elapsed(), Duration::from_secs(50));
+    assert_eq!(status.last_error.as_deref(), Some("no listing: no progress for 30s"));
     harness.until(|s| s.state == SourceState::Live).await;
 }
 
@@ -134,12 +160,10 @@ async fn a_broken_watch_is_listed_again_at_once_but_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_listing_makes_the_source_suspect_until_a_complete_one() {
-    let mut harness = start(vec![
-        vec![Step::Suspect, Step::Fail(unavailable("reset"))],
-        vec![Step::List],
-    ]);
-    harness.until(|s| s.counters.resyncs == 1).await;
+async fn a_source_with_a_new_epoch_is_live_and_whether_it_is_suspect_is_left_to_the_catalog() {
+    let mut harness = start(vec![vec![Step::NewEpoch]]);
+    let status = harness.until(|s| s.counters.resyncs == 1).await;
+    assert_eq!(status.state, SourceState::Live);
     assert!(matches!(
         harness.event().await,
         Event::Resync {
@@ -147,7 +171,6 @@ async fn a_doubtful_listing_makes_the_source_suspect_until_a_complete_one() {
             ..
         }
     ));
-    harness.until(|s| s.state == SourceState::Live).await;
 }
 
 #[tokio::test(start_paused = true)]

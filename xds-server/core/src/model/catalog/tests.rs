@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::Health;
+use crate::model::{Health, Provenance};
 
 const NOW: Duration = Duration::from_secs(100);
 
@@ -47,7 +47,9 @@ fn ports(catalog: &Catalog, text: &str) -> Presence<Option<Vec<u16>>> {
     match catalog.listing(&source(), &name(text)) {
         Presence::Unknown => Presence::Unknown,
         Presence::Known(None) => Presence::Known(None),
-        Presence::Known(Some(listing)) => Presence::Known(Some(listing.endpoints.keys().map(Address::port).collect())),
+        Presence::Known(Some(listing)) => Presence::Known(Some(
+            listing.endpoints.keys().map(|(address, _)| address.port()).collect(),
+        )),
     }
 }
 
@@ -158,11 +160,11 @@ fn a_registry_that_comes_back_empty_removes_nothing() {
 }
 
 #[test]
-fn after_a_new_epoch_instances_that_register_again_are_free_and_the_rest_goes_with_time() {
-    let mut catalog = synced(vec![service("a", &[1, 2])]);
+fn after_a_new_epoch_instances_that_register_again_are_free_and_their_services_let_the_rest_go_with_time() {
+    let mut catalog = synced(vec![service("a", &[1, 2]), service("b", &[3])]);
     catalog.resync(&source(), vec![], &epoch(), NOW);
     assert_eq!(catalog.apply(&source(), service("a", &[1])), ChangeSet::new());
-    assert_eq!(catalog.held(&source()), 1);
+    assert_eq!(catalog.held(&source()), 2);
     assert_eq!(
         catalog.resync(&source(), vec![service("a", &[1])], &Evidence::Complete, NOW),
         ChangeSet::new()
@@ -170,6 +172,8 @@ fn after_a_new_epoch_instances_that_register_again_are_free_and_the_rest_goes_wi
     assert_eq!(catalog.next_deadline(), Some(NOW + Catalog::HOLD));
     assert_eq!(catalog.expire(NOW + Catalog::HOLD), changes(&["a"]));
     assert_eq!(ports(&catalog, "a"), known(&[1]));
+    assert_eq!(ports(&catalog, "b"), known(&[3]), "nothing of b has come back");
+    assert_eq!(catalog.next_deadline(), None);
     assert_eq!(catalog.apply(&source(), service("a", &[])), changes(&["a"]));
 }
 
@@ -215,4 +219,117 @@ fn a_source_that_was_read_in_part_proves_nothing_missing_until_it_is_mended() {
     catalog.mend(&source());
     assert!(catalog.is_complete());
     assert_eq!(ports(&catalog, "orders"), Presence::Known(None));
+}
+
+/// Several endpoints of one record, as frameworks register one address a protocol.
+fn with_record(port: i64, record: &str) -> Endpoint {
+    Endpoint {
+        provenance: Provenance::new(record, "test", b"raw", 1),
+        ..endpoint(port)
+    }
+}
+
+fn broken(record: &str) -> Rejection {
+    Rejection {
+        provenance: Provenance::new(record, "test", b"?", 2),
+        reason: "broken".to_owned(),
+    }
+}
+
+#[test]
+fn the_last_good_record_of_a_service_goes_although_a_bad_one_is_beside_it() {
+    let mut catalog = synced(vec![rejected("a", &[1], 2)]);
+    assert_eq!(ports(&catalog, "a"), known(&[1]));
+    assert_eq!(catalog.apply(&source(), rejected("a", &[], 2)), changes(&["a"]));
+    assert_eq!(
+        ports(&catalog, "a"),
+        known(&[]),
+        "what was known once is empty and not unknown"
+    );
+}
+
+#[test]
+fn a_record_of_which_a_part_can_be_read_keeps_nothing_of_its_past() {
+    let before = Service::new(name("a"), vec![with_record(1, "k"), with_record(2, "k")]);
+    let mut catalog = synced(vec![before]);
+    let now = Service {
+        rejections: vec![broken("k")],
+        ..Service::new(name("a"), vec![with_record(3, "k")])
+    };
+    catalog.apply(&source(), now);
+    assert_eq!(ports(&catalog, "a"), known(&[3]));
+}
+
+#[test]
+fn a_line_of_a_file_is_no_identity_and_keeps_nothing() {
+    let unstable = |mut provenance: Provenance| {
+        provenance.stable = false;
+        provenance
+    };
+    let old = Endpoint {
+        provenance: unstable(endpoint(1).provenance),
+        ..endpoint(1)
+    };
+    let mut catalog = synced(vec![Service::new(name("a"), vec![old])]);
+    let rejection = Rejection {
+        provenance: unstable(broken("1").provenance),
+        ..broken("1")
+    };
+    catalog.apply(
+        &source(),
+        Service {
+            rejections: vec![rejection],
+            ..service("a", &[5])
+        },
+    );
+    assert_eq!(ports(&catalog, "a"), known(&[5]));
+}
+
+#[test]
+fn a_record_that_can_not_even_be_attributed_any_more_keeps_its_endpoint() {
+    let mut catalog = synced(vec![service("a", &[1, 2])]);
+    catalog.set_unattributed(&source(), vec![broken("2")]);
+    assert_eq!(
+        catalog.resync(&source(), vec![service("a", &[1])], &Evidence::Complete, NOW),
+        ChangeSet::new()
+    );
+    assert_eq!(ports(&catalog, "a"), known(&[1, 2]));
+    catalog.set_unattributed(&source(), vec![]);
+    assert_eq!(catalog.apply(&source(), service("a", &[1])), changes(&["a"]));
+}
+
+#[test]
+fn one_address_under_two_protocols_is_two_endpoints() {
+    let with = |scheme: &str| Endpoint {
+        scheme: Some(scheme.into()),
+        ..endpoint(1)
+    };
+    let catalog = synced(vec![Service::new(name("a"), vec![with("grpc"), with("http")])]);
+    assert_eq!(ports(&catalog, "a"), known(&[1, 1]));
+}
+
+#[test]
+fn an_empty_first_listing_proves_nothing_missing_for_a_while() {
+    let mut catalog = synced(vec![]);
+    assert!(catalog.is_synced() && !catalog.is_complete());
+    assert_eq!(ports(&catalog, "a"), Presence::Unknown);
+    catalog.apply(&source(), service("a", &[1]));
+    catalog.apply(&source(), service("b", &[2]));
+    catalog.delete(&source(), name("b"), NOW);
+    assert_eq!(catalog.expire(NOW + Catalog::LINGER), changes(&["b"]));
+    assert_eq!(
+        ports(&catalog, "b"),
+        Presence::Known(None),
+        "that one is known to be gone"
+    );
+    assert_eq!(catalog.next_deadline(), Some(NOW + Catalog::HOLD));
+    catalog.expire(NOW + Catalog::HOLD);
+    assert!(catalog.is_complete());
+}
+
+#[test]
+fn an_operator_may_say_that_an_empty_first_listing_is_right() {
+    let mut catalog = synced(vec![]);
+    catalog.release(&source(), NOW);
+    assert!(catalog.is_complete());
 }

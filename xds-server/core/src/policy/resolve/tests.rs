@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Evidence, Provenance, Service, Weight};
+use crate::model::{Address, Evidence, Provenance, Service, Weight};
 
 const NOW: Duration = Duration::from_secs(1);
 
@@ -123,7 +123,8 @@ fn a_service_is_unknown_while_a_source_that_could_list_it_is_silent() {
     let listed = |catalog: &Catalog| resolve(catalog, &orders(), &settings).listed;
     assert_eq!(listed(&catalog(&[("a", None)])), Presence::Unknown);
     let mut answered = Catalog::new([src("a")]);
-    answered.resync(&src("a"), vec![], &Evidence::Complete, NOW);
+    let other = Service::new(ServiceName::new("other").unwrap(), vec![]);
+    answered.resync(&src("a"), vec![other], &Evidence::Complete, NOW);
     assert_eq!(listed(&answered), Presence::Known(false));
 }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Address, Catalog, Endpoint, Evidence, Health, Locality, Provenance, Service, SourceName, Weight};
+use crate::model::{
+    Address, Catalog, Endpoint, Evidence, Health, Locality, Provenance, Rejection, Service, SourceName, Weight,
+};
 use crate::policy::resolve;
 use proptest::prelude::*;
 
@@ -41,8 +43,9 @@ fn resolution(endpoints: Vec<Endpoint>) -> Resolution {
 }
 
 fn gone() -> Resolution {
+    let other = Service::new(ServiceName::new("other").unwrap(), vec![]);
     let mut catalog = Catalog::new([source()]);
-    catalog.resync(&source(), Vec::new(), &Evidence::Complete, Duration::ZERO);
+    catalog.resync(&source(), vec![other], &Evidence::Complete, Duration::ZERO);
     resolve(&catalog, &name(), &ServiceSettings::default())
 }
 
@@ -104,10 +107,36 @@ fn instances_with_several_protocols_make_a_cluster_each_beside_the_services_own(
     let names: Vec<&str> = builder.clusters_of(&name()).iter().map(ClusterName::as_str).collect();
     assert_eq!(names, ["orders", "orders@grpc", "orders@http"]);
     let changed = put(&mut builder, &resolution(vec![with(1, "grpc")]));
-    assert!(
-        changed.contains(r#"clusters {"orders@grpc", "orders@http"}"#),
-        "{changed}"
+    assert_eq!(
+        changed, r#"Some(Now) clusters {} endpoints {"orders", "orders@http"}"#,
+        "nothing is torn down"
     );
+    assert_eq!(
+        put(&mut builder, &gone()),
+        r#"Some(Now) clusters {"orders", "orders@grpc", "orders@http"} endpoints {"orders", "orders@grpc", "orders@http"}"#
+    );
+}
+
+#[test]
+fn a_service_of_which_nothing_can_be_read_is_not_said_to_be_missing() {
+    let mut catalog = Catalog::new([source()]);
+    let rejection = Rejection {
+        provenance: Provenance::new("k", "test", b"?", 1),
+        reason: "broken".to_owned(),
+    };
+    let unreadable = Service {
+        rejections: vec![rejection],
+        ..Service::new(name(), vec![])
+    };
+    catalog.resync(&source(), vec![unreadable], &Evidence::Complete, Duration::ZERO);
+    let unknown = resolve(&catalog, &name(), &ServiceSettings::default());
+    let mut builder = Builder::default();
+    assert_eq!(put(&mut builder, &unknown), "Some(Now) clusters {} endpoints {}");
+    assert!(builder.publish().is_unsure("orders") && builder.publish().is_unsure("orders@grpc"));
+    assert_eq!(put(&mut builder, &unknown), "None clusters {} endpoints {}");
+    let looked_at_again = r#"Some(Now) clusters {"orders"} endpoints {"orders"}"#;
+    assert_eq!(put(&mut builder, &gone()), looked_at_again);
+    assert!(!builder.publish().is_unsure("orders"));
 }
 
 fn any_endpoints() -> impl Strategy<Value = Vec<Endpoint>> {

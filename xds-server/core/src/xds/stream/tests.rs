@@ -607,3 +607,67 @@ fn a_cluster_that_a_client_holds_without_saying_so_is_removed_when_it_asks_for_i
         ["2 CDS -from-a-refused-response", "3 EDS +a -from-a-refused-response"]
     );
 }
+
+#[test]
+fn e31_a_client_with_a_static_cluster_is_sent_an_empty_assignment_when_its_service_goes() {
+    let mut world = world(&["a"]);
+    assert_eq!(world.ask(subscribe(EDS, &["a"])), ["1 EDS +a"]);
+    world.delete("a");
+    assert_eq!(world.says(), ["2 EDS +a"], "a removal would leave the hosts");
+    assert_eq!(world.ask(ack(EDS, "2")), nothing());
+    world.weigh("a", 1);
+    assert_eq!(world.says(), ["3 EDS +a"]);
+}
+
+#[test]
+fn e31_a_client_with_a_static_cluster_that_comes_back_after_its_service_went_is_cleared() {
+    let mut world = world(&["a"]);
+    let held = BTreeMap::from([("a".into(), Some(world.version(EDS, "a")))]);
+    world.delete("a");
+    let back = Request {
+        initial_versions: held,
+        ..subscribe(EDS, &["a"])
+    };
+    assert_eq!(world.ask(back), ["1 EDS +a"]);
+    assert_eq!(world.ask(ack(EDS, "1")), nothing());
+}
+
+#[test]
+fn e14_asking_for_everything_again_sends_everything_again() {
+    let mut world = world(&["a", "b"]);
+    world.ask(request(CDS));
+    assert_eq!(world.ask(subscribe(CDS, &["*"])), ["2 CDS +a +b"]);
+}
+
+#[test]
+fn e39_what_was_refused_is_sent_when_it_comes_back_after_something_else() {
+    let mut world = world(&["a"]);
+    world.ask(subscribe(EDS, &["a"]));
+    world.ask(nack(EDS, "1"));
+    world.weigh("a", 2);
+    assert_eq!(world.says(), ["2 EDS +a"]);
+    world.ask(ack(EDS, "2"));
+    assert_eq!(world.stream.report(NOW)[1].rejected, []);
+    world.weigh("a", 1);
+    assert_eq!(world.says(), ["3 EDS +a"]);
+}
+
+#[test]
+fn e60_what_was_sent_and_is_gone_is_removed_even_while_a_source_is_silent() {
+    let mut world = world(&["a"]);
+    world.certainty(true, false);
+    assert_eq!(world.ask(request(CDS)), ["1 CDS +a"]);
+    world.delete("a");
+    assert_eq!(world.says(), ["2 CDS -a"]);
+}
+
+#[test]
+fn naming_the_same_resources_again_counts_them_once() {
+    let mut stream = DeltaStream::new(Limits {
+        names: 3,
+        ..Limits::default()
+    });
+    assert!(stream.handle_request(subscribe(EDS, &["a", "b"])).is_ok());
+    assert!(stream.handle_request(subscribe(EDS, &["a", "b"])).is_ok());
+    assert!(stream.handle_request(subscribe(EDS, &["c", "d"])).is_err());
+}

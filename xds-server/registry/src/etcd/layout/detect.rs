@@ -6,7 +6,7 @@
 use leadsman_core::model::Address;
 
 use super::Layout;
-use super::entry::{Entry, Object};
+use super::entry::{Entry, Object, list};
 
 pub(super) fn detect(entry: &Entry<'_>) -> Option<Layout> {
     if let Some(layout) = by_key(entry) {
@@ -50,7 +50,6 @@ fn by_key(entry: &Entry<'_>) -> Option<Layout> {
 
 fn by_fields(entry: &Entry<'_>, object: &Object) -> Option<Layout> {
     let has = |name: &str| object.contains_key(name);
-    let list = |name: &str| object.get(name).is_some_and(serde_json::Value::is_array);
     if has("Addr") {
         return Some(if has("MetadataX") {
             Layout::Jupiter
@@ -59,7 +58,7 @@ fn by_fields(entry: &Entry<'_>, object: &Object) -> Option<Layout> {
         });
     }
     // APISIX upstreams have `nodes` as well, and a `type`; Curator's records have an `address`.
-    if list("nodes") && has("name") && !has("type") {
+    if list(object, "nodes").is_some() && has("name") && !has("type") {
         return Some(Layout::GoMicro);
     }
     if has("registrationTimeUTC") || has("nodes") {

@@ -6,6 +6,7 @@ use leadsman_core::model::{Address, Endpoint, Provenance, Weight};
 use serde_json::{Map, Value};
 
 use super::Reading;
+use crate::text::shorten;
 
 /// A JSON object.
 pub(super) type Object = Map<String, Value>;
@@ -105,10 +106,21 @@ fn parse_object(value: &[u8]) -> Result<Object, String> {
 
 /// Hostile text is quoted in reasons, but never at length.
 pub(super) fn brief(text: &str) -> String {
-    const MOST: usize = 160;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
+    const MAX_BYTES: usize = 160;
+    shorten(text, MAX_BYTES)
+}
+
+/// Whether a record of grpc-go's kind says that its address is gone.
+pub(super) fn announces_deletion(object: &Object) -> bool {
+    number(object.get("Op")) == Some(1.0)
+}
+
+/// What a Go list becomes as JSON: `null` while it is empty and was never set. `None` when it is missing or no list.
+pub(super) fn list<'o>(object: &'o Object, name: &str) -> Option<&'o [Value]> {
+    match object.get(name)? {
+        Value::Array(items) => Some(items),
+        Value::Null => Some(&[]),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
     }
 }
 

@@ -6,7 +6,7 @@ use leadsman_core::model::{Address, Endpoint};
 use serde_json::Value;
 
 use super::Reading;
-use super::entry::{Entry, Object, brief, map, number, port, text, weight};
+use super::entry::{Entry, Object, brief, list, map, number, port, text, weight};
 use super::tags::Tags;
 
 pub(super) fn read(entry: &Entry<'_>) -> Reading {
@@ -31,10 +31,7 @@ pub(super) fn read(entry: &Entry<'_>) -> Reading {
 }
 
 fn instances(entry: &Entry<'_>, object: &Object) -> Result<Vec<Result<Endpoint, String>>, String> {
-    let nodes = match object.get("nodes") {
-        Some(Value::Array(nodes)) if !nodes.is_empty() => nodes,
-        Some(_) | None => return Err("the record lists no nodes".to_owned()),
-    };
+    let nodes = list(object, "nodes").ok_or("the record lists no nodes")?;
     Ok(nodes.iter().map(|node| instance(entry, object, node)).collect())
 }
 

@@ -5,21 +5,25 @@
 use leadsman_core::model::{Address, Endpoint};
 
 use super::Reading;
-use super::entry::{Entry, map, number, text, weight};
+use super::entry::{Entry, Object, announces_deletion, map, number, text, weight};
 use super::tags::Tags;
 
 pub(super) fn read(entry: &Entry<'_>) -> Reading {
     match entry.parent("") {
-        Some(service) => Reading::Instances(service.to_owned(), instance(entry).map(|endpoint| vec![Ok(endpoint)])),
+        Some(service) => Reading::Instances(service.to_owned(), instances(entry)),
         None => Entry::stray("<target>/<id>"),
     }
 }
 
-fn instance(entry: &Entry<'_>) -> Result<Endpoint, String> {
+fn instances(entry: &Entry<'_>) -> Result<Vec<Result<Endpoint, String>>, String> {
     let object = entry.object()?;
-    if number(object.get("Op")) == Some(1.0) {
-        return Err("Op is 1: the record announces a deletion, not an instance".to_owned());
+    if announces_deletion(object) {
+        return Ok(Vec::new());
     }
+    instance(entry, object).map(|endpoint| vec![Ok(endpoint)])
+}
+
+fn instance(entry: &Entry<'_>, object: &Object) -> Result<Endpoint, String> {
     let address = Address::parse(text(object, "Addr")).map_err(|error| error.to_string())?;
     let metadata = map(object, "Metadata");
     let mut tags = Tags::default();

@@ -5,7 +5,7 @@
 use leadsman_core::model::{Address, Endpoint, Health};
 
 use super::Reading;
-use super::entry::{Entry, Object, brief, flag, map, number, text, weight_above_zero};
+use super::entry::{Entry, Object, announces_deletion, brief, flag, map, number, text, weight_above_zero};
 use super::tags::Tags;
 
 const DEFAULT_WEIGHT: f64 = 100.0;
@@ -24,15 +24,18 @@ pub(super) fn read(entry: &Entry<'_>) -> Reading {
     }) else {
         return stray();
     };
-    let outcomes = instance(entry, scheme, mode).map(|endpoint| vec![Ok(endpoint)]);
-    Reading::Instances(name.to_owned(), outcomes)
+    Reading::Instances(name.to_owned(), instances(entry, scheme, mode))
 }
 
-fn instance(entry: &Entry<'_>, scheme: &str, mode: &str) -> Result<Endpoint, String> {
+fn instances(entry: &Entry<'_>, scheme: &str, mode: &str) -> Result<Vec<Result<Endpoint, String>>, String> {
     let object = entry.object()?;
-    if number(object.get("Op")) == Some(1.0) {
-        return Err("Op is 1: the record announces a deletion, not an instance".to_owned());
+    if announces_deletion(object) {
+        return Ok(Vec::new());
     }
+    instance(entry, object, (scheme, mode)).map(|endpoint| vec![Ok(endpoint)])
+}
+
+fn instance(entry: &Entry<'_>, object: &Object, (scheme, mode): (&str, &str)) -> Result<Endpoint, String> {
     let address = Address::parse(text(object, "Addr")).map_err(|error| error.to_string())?;
     let empty = Object::new();
     let said = map(object, "MetadataX").unwrap_or(&empty);

@@ -7,7 +7,7 @@ use leadsman_core::model::{Address, Endpoint};
 use serde_json::Value;
 
 use super::Reading;
-use super::entry::{Entry, Object, brief, map, number, text, weight};
+use super::entry::{Entry, Object, brief, list, map, number, text, weight};
 use super::tags::Tags;
 
 const DEFAULT_WEIGHT: f64 = 100.0;
@@ -27,10 +27,7 @@ fn instances(entry: &Entry<'_>, service: &str) -> Result<Vec<Result<Endpoint, St
             "the record says that its name is {name:?}, its key says {service:?}"
         )));
     }
-    let listed = match object.get("endpoints") {
-        Some(Value::Array(listed)) if !listed.is_empty() => listed,
-        Some(_) | None => return Err("the record lists no endpoints".to_owned()),
-    };
+    let listed = list(object, "endpoints").ok_or("the record lists no endpoints")?;
     Ok(listed.iter().map(|listed| instance(entry, object, listed)).collect())
 }
 

@@ -4,11 +4,11 @@
 //! Only the address and the port are needed. Who writes it reads these docs, so what has no meaning is refused rather
 //! than guessed.
 
-use leadsman_core::model::{Address, Endpoint, Health, Locality, Weight};
+use leadsman_core::model::{Address, Endpoint, Health, HealthError, Locality, Weight};
 use serde_json::Value;
 
 use super::Reading;
-use super::entry::{Entry, Object, brief, map, number, port, text};
+use super::entry::{Entry, Object, map, number, port, text};
 use super::tags::{MAX_VALUE_BYTES, Tags};
 
 pub(super) fn read(entry: &Entry<'_>) -> Reading {
@@ -57,22 +57,11 @@ fn weight(object: &Object) -> Result<Weight, String> {
 fn health(object: &Object) -> Result<Health, String> {
     match object.get("health") {
         None | Some(Value::Null) => Ok(Health::Unknown),
-        Some(value) => {
-            let said = value.as_str().unwrap_or_default();
-            let all = [
-                Health::Unknown,
-                Health::Healthy,
-                Health::Degraded,
-                Health::Draining,
-                Health::Unhealthy,
-            ];
-            let known = all.into_iter().find(|health| health.as_str() == said);
-            known.ok_or_else(|| {
-                brief(&format!(
-                    "health {value} is none of unknown, healthy, degraded, draining, unhealthy"
-                ))
-            })
-        }
+        Some(Value::String(word)) => word.parse().map_err(|error: HealthError| error.to_string()),
+        Some(other) => other
+            .to_string()
+            .parse()
+            .map_err(|error: HealthError| error.to_string()),
     }
 }
 

@@ -69,10 +69,7 @@ fn grpc_go_names_the_service_by_its_target() {
         read(r#"{"Addr":"10.0.0.1:8080","Metadata":{"weight":"5","zone":"a","version":"v2"}}"#),
         "my-service: 10.0.0.1:8080 w=5 unknown at /a/ version=v2"
     );
-    assert_eq!(
-        read(r#"{"Op":1,"Addr":"10.0.0.1:8080"}"#),
-        "my-service: rejected: Op is 1: the record announces a deletion, not an instance"
-    );
+    assert_eq!(read(r#"{"Op":1,"Addr":"10.0.0.1:8080"}"#), "my-service: ");
     assert_eq!(
         read(r#"{"Addr":"10.0.0.1:8080","Metadata":"text"}"#),
         "my-service: 10.0.0.1:8080 w=1 unknown"
@@ -82,10 +79,6 @@ fn grpc_go_names_the_service_by_its_target() {
 #[test]
 fn kratos_has_an_endpoint_a_scheme() {
     let read = |value| both(Layout::Kratos, "/microservices/", "/microservices/helloworld/0", value);
-    assert_eq!(
-        read(r#"{"id":"0","name":"helloworld","version":"","metadata":null,"endpoints":null}"#),
-        "helloworld: rejected: the record lists no endpoints"
-    );
     let value = r#"{"id":"0","name":"helloworld","version":"v1","metadata":{"weight":"0","region":"eu"},
         "endpoints":["grpc://10.0.0.1:9000?isSecure=false","http://10.0.0.1:8000?isSecure=true","grpcs://[::1]:9001","x","http://host:1"]}"#;
     assert_eq!(
@@ -96,6 +89,36 @@ fn kratos_has_an_endpoint_a_scheme() {
          | rejected: the endpoint \"x\" has no scheme \
          | rejected: \"host\" is not an IP address; EDS takes no host names, so register the address itself"
     );
+}
+
+#[test]
+fn an_instance_with_no_address_is_no_endpoint_and_no_error() {
+    for endpoints in ["null", "[]"] {
+        let value = format!(r#"{{"id":"0","name":"helloworld","version":"","metadata":null,"endpoints":{endpoints}}}"#);
+        let said = both(Layout::Kratos, "/microservices/", "/microservices/helloworld/0", &value);
+        assert_eq!(said, "helloworld: ", "{endpoints}");
+        let value = format!(r#"{{"name":"a","version":"","metadata":null,"endpoints":null,"nodes":{endpoints}}}"#);
+        let said = both(Layout::GoMicro, "/x/", "/x/a/0", &value);
+        assert_eq!(said, "a: ", "{endpoints}");
+    }
+    for value in [r#"{"name":"a"}"#, r#"{"name":"a","endpoints":"x","nodes":7}"#] {
+        assert_eq!(
+            pinned(Layout::Kratos, "/x/", "/x/a/0", value),
+            "a: rejected: the record lists no endpoints"
+        );
+        assert_eq!(
+            pinned(Layout::GoMicro, "/x/", "/x/a/0", value),
+            "a: rejected: the record lists no nodes"
+        );
+    }
+}
+
+#[test]
+fn an_announced_deletion_is_no_endpoint_and_no_error() {
+    let value = r#"{"Op":1,"Addr":"10.0.0.1:8080"}"#;
+    assert_eq!(both(Layout::Grpc, "/x/", "/x/a/1", value), "a: ");
+    let value = r#"{"Op":1,"Addr":"10.0.0.1:8080","MetadataX":{}}"#;
+    assert_eq!(both(Layout::Jupiter, "grpc:", "grpc:a:v1:m/10.0.0.1", value), "a: ");
 }
 
 #[test]
@@ -425,7 +448,11 @@ fn our_own_layout_refuses_what_has_no_meaning() {
         ),
         (
             r#"{"address":"10.0.0.1","port":80,"health":"sick"}"#,
-            r#"health "sick" is none of unknown, healthy, degraded, draining, unhealthy"#,
+            r#""sick" is no health; it is one of unknown, healthy, degraded, draining, unhealthy"#,
+        ),
+        (
+            r#"{"address":"10.0.0.1","port":80,"health":7}"#,
+            r#""7" is no health; it is one of unknown, healthy, degraded, draining, unhealthy"#,
         ),
     ] {
         assert_eq!(read(value), format!("orders: rejected: {reason}"));
@@ -710,7 +737,8 @@ proptest! {
     #[test]
     fn no_bytes_can_panic_or_pass_the_limits(choice in choices(), prefix in "(/?[a-z:]{0,6}/?){0,2}", key in keys(), value in documents()) {
         if let Decoded::Instances { outcomes, .. } = decode(choice, &prefix, &key, &value, 1) {
-            prop_assert!(!outcomes.is_empty());
+            // Only a record that can be read says that there is no address; a damaged one says why it is none.
+            prop_assert!(!outcomes.is_empty() || serde_json::from_slice::<serde_json::Value>(&value).is_ok());
             for endpoint in outcomes.iter().flatten() {
                 prop_assert!(endpoint.metadata.len() <= MAX_ENTRIES);
                 for (key, value) in &endpoint.metadata {

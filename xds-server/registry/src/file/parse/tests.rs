@@ -126,12 +126,20 @@ endpoints:
             ("a.yaml:9", "weight NaN is not a finite number"),
             (
                 "a.yaml:10",
-                "health \"Sick\" is not one of unknown, healthy, degraded, draining, unhealthy"
+                "\"Sick\" is no health; it is one of unknown, healthy, degraded, draining, unhealthy"
             ),
         ]
     );
     let addresses: Vec<_> = services[0].endpoints.iter().map(|e| e.address.to_string()).collect();
     assert_eq!(addresses, ["127.0.0.1:81"]);
+}
+
+#[test]
+fn a_line_is_no_identity() {
+    let text = "service: a\nendpoints: [{ address: 127.0.0.1, port: 1 }, { address: 127.0.0.1, port: 0 }]";
+    let services = parse(text, "a.yaml").unwrap();
+    assert!(!services[0].endpoints[0].provenance.stable);
+    assert!(!services[0].rejections[0].provenance.stable);
 }
 
 #[test]
