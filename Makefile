@@ -65,8 +65,8 @@ fmt-check:
 lint: setup ## Run clippy on everything, warnings are errors
 	$(call step,clippy,$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings)
 
-doc: setup ## Build the API documentation, warnings are errors
-	$(call step,documentation,RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked)
+doc: setup ## Build the documentation of every item, warnings are errors
+	$(call step,documentation,RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked)
 
 # The whole workspace is named so that nothing is compiled with other features than the tests have.
 arch: setup

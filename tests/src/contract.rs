@@ -1,6 +1,6 @@
 //! What every registry must do as a source, whatever its protocol: one suite, run by each adapter on its real registry.
 //!
-//! A registry joins by implementing [`Subject`] and naming itself in [`contract!`](crate::contract).
+//! A registry joins by implementing [`Subject`] and naming itself in `contract!`.
 
 use std::time::Duration;
 

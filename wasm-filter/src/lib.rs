@@ -1,7 +1,7 @@
 //! `leadsman_filter.wasm`: the thin half of the filter.
 //!
-//! Envoy calls [`root`] (configuration, timer, access logger) and [`http`] (HTTP filter); both fetch bytes through [`host`], ask
-//! `leadsman-filter-logic` what they mean, and count through [`vm`], the state all plugins of one VM share. No decision is
+//! Envoy calls `root` (configuration, timer, access logger) and `http` (HTTP filter); both fetch bytes through `host`, ask
+//! `leadsman-filter-logic` what they mean, and count through `vm`, the state all plugins of one VM share. No decision is
 //! made here.
 //!
 //! Invariant: nothing in here panics, because a panic ends the VM and with it the accounting of a whole worker.

@@ -54,7 +54,8 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-/// Where a source stands; see [`registry::SourceState`].
+/// Where a source stands: how its sessions go ([`registry::SourceState`]), or `Suspect` while endpoints are held that a
+/// registry that is not the one it was does not list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceState {
@@ -90,7 +91,6 @@ impl From<registry::SourceState> for SourceState {
             registry::SourceState::Syncing => Self::Syncing,
             registry::SourceState::Live => Self::Live,
             registry::SourceState::Degraded => Self::Degraded,
-            registry::SourceState::Suspect => Self::Suspect,
         }
     }
 }

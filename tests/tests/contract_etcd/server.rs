@@ -140,7 +140,6 @@ async fn a_new_epoch(version: Version, data: Data) {
     rig.etcd.restart(data).await;
     rig.put("orders", one).await;
     rig.heal().await;
-    observed.enters(&[SourceState::Suspect]).await;
     until(PATIENT, "the new listing", async || {
         observed.heard().notes.len() > before
     })

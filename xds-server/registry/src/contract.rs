@@ -78,7 +78,7 @@ pub enum Error {
     Closed,
 }
 
-/// Where a source stands.
+/// How the sessions of a source go. Whether what it said is believed is the catalog's to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceState {
@@ -91,8 +91,6 @@ pub enum SourceState {
     Live,
     /// The session is lost or partly unreadable: the last state is kept.
     Degraded,
-    /// The registry's answer is not believed: removals are held.
-    Suspect,
 }
 
 /// Whether the supervisor tries, waits or probes.
