@@ -178,7 +178,10 @@ fn unsigned(revision: i64) -> u64 {
 
 impl Session<'_> {
     async fn follow(mut self, reconcile_every: Duration) -> Result<Infallible, Error> {
-        let (mut questions, mut answers) = self.link.watch(self.delivered + 1).await?;
+        // From the listed revision and not the next: newer etcd leaves the question for progress without an answer while
+        // the store has not reached the revision a watch starts at, and a quiet registry would look like a dead one. What
+        // was listed and arrives again changes nothing.
+        let (mut questions, mut answers) = self.link.watch(self.delivered).await?;
         let mut assembler = Assembler::default();
         let mut heard = Instant::now();
         let mut progress = every(PROGRESS_INTERVAL);
