@@ -227,7 +227,7 @@ impl Catalog {
         };
         match state.listings.get(name) {
             Some(listing) if !listing.known => Presence::Unknown,
-            None if !state.is_proof() && !state.forgotten.contains(name) => Presence::Unknown,
+            None if state.partial && !state.forgotten.contains(name) => Presence::Unknown,
             found => Presence::Known(found),
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::{Catalog, ChangeSet, Evidence, Kept, Listed, Listing};
 use crate::model::{Endpoint, Rejection, Service, ServiceName};
 
-/// Names that are known to be gone while absence proves nothing. With more, the clusters of the rest stay, empty, until it
-/// does.
+/// Names that are known to be gone while part of the source is unread. With more, the clusters of the rest stay, empty,
+/// until it is read.
 const MAX_FORGOTTEN: usize = 10_000;
 
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Source {
     pub(super) held_since: Option<Duration>,
     /// By record.
     pub(super) unattributed: BTreeMap<Arc<str>, Rejection>,
-    /// Services that were listed and are not any more, while absence alone proves nothing.
+    /// Services that were listed and are not any more, while part of the source is unread.
     pub(super) forgotten: BTreeSet<ServiceName>,
     /// The services that linger, in the order in which they will be forgotten.
     lingering: BTreeSet<(Duration, ServiceName)>,
@@ -139,7 +139,7 @@ impl Source {
                 break;
             }
             self.listings.remove(&name);
-            if !self.is_proof() && self.forgotten.len() < MAX_FORGOTTEN {
+            if self.partial && self.forgotten.len() < MAX_FORGOTTEN {
                 self.forgotten.insert(name.clone());
             }
             changed.insert(name);
@@ -152,7 +152,7 @@ impl Source {
         if over(self.unproven_since) && self.lists_anything() {
             self.unproven_since = None;
         }
-        if self.is_proof() {
+        if !self.partial {
             self.forgotten.clear();
         }
     }

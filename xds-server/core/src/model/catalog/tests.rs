@@ -312,16 +312,8 @@ fn one_address_under_two_protocols_is_two_endpoints() {
 fn an_empty_first_listing_proves_nothing_missing_for_a_while() {
     let mut catalog = synced(vec![]);
     assert!(catalog.is_synced() && !catalog.is_complete());
-    assert_eq!(ports(&catalog, "a"), Presence::Unknown);
+    assert_eq!(catalog.next_deadline(), None, "and for as long as nothing is listed");
     catalog.apply(&source(), service("a", &[1]));
-    catalog.apply(&source(), service("b", &[2]));
-    catalog.delete(&source(), name("b"), NOW);
-    assert_eq!(catalog.expire(NOW + Catalog::LINGER), changes(&["b"]));
-    assert_eq!(
-        ports(&catalog, "b"),
-        Presence::Known(None),
-        "that one is known to be gone"
-    );
     assert_eq!(catalog.next_deadline(), Some(NOW + Catalog::HOLD));
     catalog.expire(NOW + Catalog::HOLD);
     assert!(catalog.is_complete());
@@ -332,4 +324,17 @@ fn an_operator_may_say_that_an_empty_first_listing_is_right() {
     let mut catalog = synced(vec![]);
     catalog.release(&source(), NOW);
     assert!(catalog.is_complete());
+}
+
+#[test]
+fn a_service_that_goes_while_part_of_its_source_is_unread_is_known_to_be_gone() {
+    let mut catalog = Catalog::new([source()]);
+    let partial = Evidence::Partial {
+        why: "orders.yaml:3:1".to_owned(),
+    };
+    catalog.resync(&source(), vec![service("a", &[1])], &partial, NOW);
+    catalog.delete(&source(), name("a"), NOW);
+    assert_eq!(catalog.expire(NOW + Catalog::LINGER), changes(&["a"]));
+    assert_eq!(ports(&catalog, "a"), Presence::Known(None));
+    assert_eq!(ports(&catalog, "b"), Presence::Unknown);
 }
