@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use leadsman_core::model;
 use leadsman_registry as registry;
+pub use leadsman_registry::{Breaker, Counters};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 mod explanation;
@@ -95,41 +96,6 @@ impl From<registry::SourceState> for SourceState {
     }
 }
 
-/// Whether a source is tried, waited for or probed; see [`registry::Breaker`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Breaker {
-    #[default]
-    Closed,
-    Open,
-    HalfOpen,
-}
-
-impl From<registry::Breaker> for Breaker {
-    fn from(breaker: registry::Breaker) -> Self {
-        match breaker {
-            registry::Breaker::Closed => Self::Closed,
-            registry::Breaker::Open => Self::Open,
-            registry::Breaker::HalfOpen => Self::HalfOpen,
-        }
-    }
-}
-
-/// Monotonic counts of one source since the start of the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SourceCounters {
-    pub sessions: u64,
-    pub session_errors: u64,
-    pub auth_failures: u64,
-    pub resyncs: u64,
-    pub applies: u64,
-    pub deletes: u64,
-    pub reconciles: u64,
-    /// Records that differed at a reconcile: each is an event that was lost.
-    pub reconcile_drift: u64,
-}
-
 /// One element of `GET /api/v1/sources`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
@@ -147,7 +113,7 @@ pub struct Source {
     pub revision: u64,
     pub last_event: Option<Time>,
     pub last_error: Option<String>,
-    pub counters: SourceCounters,
+    pub counters: Counters,
     /// Endpoints that are kept although a registry that is not the one it was does not list them: more than none makes
     /// the source suspect.
     #[serde(default)]
@@ -159,27 +125,17 @@ pub struct Source {
 
 impl From<&registry::SourceStatus> for Source {
     fn from(status: &registry::SourceStatus) -> Self {
-        let counters = &status.counters;
         Self {
             name: status.name.to_string(),
             kind: status.kind.to_owned(),
             state: status.state.into(),
             since: status.since.into(),
-            breaker: status.breaker.into(),
+            breaker: status.breaker,
             synced: status.synced,
             revision: status.revision,
             last_event: status.last_event.map(Time),
             last_error: status.last_error.clone(),
-            counters: SourceCounters {
-                sessions: counters.sessions,
-                session_errors: counters.session_errors,
-                auth_failures: counters.auth_failures,
-                resyncs: counters.resyncs,
-                applies: counters.applies,
-                deletes: counters.deletes,
-                reconciles: counters.reconciles,
-                reconcile_drift: counters.reconcile_drift,
-            },
+            counters: status.counters,
             held: 0,
             unattributed: Vec::new(),
         }

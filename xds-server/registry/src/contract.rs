@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use leadsman_core::model::{Evidence, Rejection, Service, ServiceName, SourceName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
 use crate::text::shorten;
@@ -94,7 +94,7 @@ pub enum SourceState {
 }
 
 /// Whether the supervisor tries, waits or probes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Breaker {
     /// Sessions are started as they are needed.
@@ -107,7 +107,8 @@ pub enum Breaker {
 }
 
 /// Monotonic counts of one source since the start of the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
     pub sessions: u64,
     pub session_errors: u64,

@@ -183,15 +183,8 @@ impl Subscription {
             interests.push(Interest::Unsubscribe(self.kind, name.clone()));
         }
         if self.wildcard {
-            // The client dropped it, but still wants everything: tell it where it stands.
-            self.held.insert(
-                name.clone(),
-                Held {
-                    holds: Holds::Unknown,
-                    ..Held::default()
-                },
-            );
-            self.dirty.insert(name.clone());
+            // The client dropped it, but still wants everything.
+            self.doubt(name);
         } else {
             self.held.remove(name);
             self.dirty.remove(name);
@@ -275,15 +268,18 @@ impl Subscription {
     /// The client may hold the resource, although it does not say so.
     pub(super) fn suppose(&mut self, name: &Arc<str>) {
         if self.wildcard && !self.held.contains_key(name) {
-            self.held.insert(
-                name.clone(),
-                Held {
-                    holds: Holds::Unknown,
-                    ..Held::default()
-                },
-            );
-            self.dirty.insert(name.clone());
+            self.doubt(name);
         }
+    }
+
+    /// The client may hold anything of it, or nothing: it has to be told where it stands.
+    fn doubt(&mut self, name: &Arc<str>) {
+        let held = Held {
+            holds: Holds::Unknown,
+            ..Held::default()
+        };
+        self.held.insert(name.clone(), held);
+        self.dirty.insert(name.clone());
     }
 
     /// Absence has become proof, or answering has begun: look at everything again.
