@@ -7,6 +7,7 @@ use std::time::Duration;
 use leadsman_core::model::{Evidence, Health};
 use leadsman_registry::{Registry, SourceState};
 
+use crate::instance::Instance;
 use crate::observed::{Note, Observed, Shown, State};
 
 /// A registry that a test may change and break.
@@ -30,33 +31,6 @@ pub trait Subject {
 
     /// Gives it back.
     fn heal(&mut self) -> impl Future<Output = ()>;
-}
-
-/// An instance on 127.0.0.1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Instance {
-    pub port: u16,
-    pub weight: f64,
-    pub health: Health,
-}
-
-impl Instance {
-    /// A healthy instance of weight 10.
-    pub fn new(port: u16) -> Self {
-        Self {
-            port,
-            weight: 10.0,
-            health: Health::Healthy,
-        }
-    }
-
-    pub fn weighing(self, weight: f64) -> Self {
-        Self { weight, ..self }
-    }
-
-    pub fn being(self, health: Health) -> Self {
-        Self { health, ..self }
-    }
 }
 
 /// The state in which each service has exactly these instances.

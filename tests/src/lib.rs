@@ -15,6 +15,7 @@ pub mod demo;
 pub mod envoy;
 pub mod etcd;
 pub mod http;
+pub mod instance;
 pub mod leadsman;
 pub mod observed;
 pub mod process;

@@ -1,25 +1,20 @@
 //! Everything at once: etcd and files, the real control plane on them, and a real Envoy that carries traffic.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
 
-use leadsman_core::model::Health;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::backend::Backend;
 use crate::envoy::{Envoy, add_listener};
 use crate::etcd::{Etcd, Version};
 use crate::http::Load;
+use crate::instance::{Instance, PREFIX, document, key};
 use crate::leadsman::{Leadsman, replace};
 use crate::process::free_port;
 use crate::proxy::Proxy;
 use crate::wait::{PATIENT, until, until_ok};
-
-/// Where the etcd source reads.
-pub const PREFIX: &str = "/services/";
 
 /// One of each.
 #[derive(Debug)]
@@ -32,33 +27,6 @@ pub struct World {
     pub xds_path: Proxy,
     pub envoy: Envoy,
     listener: SocketAddr,
-}
-
-/// An instance as the registries are told about it.
-#[derive(Clone, Copy, Debug)]
-pub struct Instance {
-    pub address: SocketAddr,
-    pub weight: f64,
-    pub health: Health,
-}
-
-impl Instance {
-    /// A healthy instance of weight 100.
-    pub fn of(backend: &Backend) -> Self {
-        Self {
-            address: backend.address(),
-            weight: 100.0,
-            health: Health::Healthy,
-        }
-    }
-
-    pub fn weighing(self, weight: f64) -> Self {
-        Self { weight, ..self }
-    }
-
-    pub fn being(self, health: Health) -> Self {
-        Self { health, ..self }
-    }
 }
 
 impl World {
@@ -100,45 +68,24 @@ impl World {
 
     /// Registers an instance in etcd, or changes it.
     pub async fn put(&self, service: &str, instance: Instance) {
-        let Instance {
-            address,
-            weight,
-            health,
-        } = instance;
-        let (host, port) = (address.ip().to_string(), address.port());
-        let record = json!({ "address": host, "port": port, "weight": weight, "health": health.as_str() });
-        self.etcd.put(&key(service, address), &record.to_string()).await;
+        self.etcd
+            .put(&key(service, instance.port), &instance.record().to_string())
+            .await;
     }
 
     /// Removes an instance from etcd.
     pub async fn remove(&self, service: &str, instance: Instance) {
-        self.etcd.delete(&key(service, instance.address)).await;
+        self.etcd.delete(&key(service, instance.port)).await;
     }
 
     /// Writes the file of a service.
     pub fn write(&self, service: &str, instances: &[Instance]) {
-        let mut text = format!("service: {service}\nendpoints:\n");
-        for Instance {
-            address,
-            weight,
-            health,
-        } in instances
-        {
-            let (host, port) = (address.ip(), address.port());
-            // Writing to a string can't fail.
-            let _ = writeln!(
-                text,
-                "  - {{ address: {host}, port: {port}, weight: {weight}, health: {health} }}"
-            );
-        }
-        replace(
-            &self
-                .leadsman
-                .directory()
-                .join("services")
-                .join(format!("{service}.yaml")),
-            &text,
-        );
+        let path = self
+            .leadsman
+            .directory()
+            .join("services")
+            .join(format!("{service}.yaml"));
+        replace(&path, &document(service, instances.iter().copied()));
     }
 
     /// Requests for a service, through Envoy.
@@ -156,7 +103,7 @@ impl World {
     pub async fn envoy_has(&self, service: &str, instances: &[Instance]) {
         let expected: BTreeMap<SocketAddr, String> = instances
             .iter()
-            .map(|instance| (instance.address, instance.health.as_str().to_uppercase()))
+            .map(|instance| (instance.address(), instance.health.as_str().to_uppercase()))
             .collect();
         until_ok(PATIENT, &format!("Envoy to have {expected:?}"), async || {
             let hosts = self.envoy.hosts(service).await;
@@ -204,11 +151,6 @@ impl World {
         told.filter_map(|endpoint| Some(endpoint["address"].as_str()?.to_owned()))
             .collect()
     }
-}
-
-/// The record of an instance in etcd.
-pub fn key(service: &str, address: SocketAddr) -> String {
-    format!("{PREFIX}{service}/{address}")
 }
 
 /// A file source in `services/` and an etcd source, and whatever else there is to configure.

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -12,7 +11,8 @@ use leadsman_core::model::Health;
 use leadsman_registry::SourceState;
 use leadsman_registry::file::{Config, File};
 use leadsman_tests::contract;
-use leadsman_tests::contract::{Instance, Subject, state};
+use leadsman_tests::contract::{Subject, state};
+use leadsman_tests::instance::{Instance, document};
 use leadsman_tests::leadsman::replace;
 use leadsman_tests::observed::{Note, Observed};
 use tempfile::TempDir;
@@ -105,18 +105,6 @@ impl Subject for Files {
     }
 }
 
-fn document(service: &str, instances: impl Iterator<Item = Instance>) -> String {
-    let mut text = format!("service: {service}\nendpoints:\n");
-    for Instance { port, weight, health } in instances {
-        writeln!(
-            text,
-            "  - {{ address: 127.0.0.1, port: {port}, weight: {weight}, health: {health} }}"
-        )
-        .unwrap();
-    }
-    text
-}
-
 #[tokio::test]
 async fn a_file_that_breaks_keeps_what_it_said_until_it_is_whole_again() {
     let (one, two) = (Instance::new(9001), Instance::new(9002));
@@ -164,7 +152,7 @@ async fn a_directory_that_is_swapped_behind_a_link_is_followed() {
         let directory = root.path().join(name);
         fs::create_dir(&directory).unwrap();
         for (service, instance) in content {
-            let text = document(service, std::iter::once(*instance));
+            let text = document(service, [*instance]);
             fs::write(directory.join(format!("{service}.yaml")), text).unwrap();
         }
         // Kubernetes swaps the link of a mounted ConfigMap in the same way.
@@ -188,15 +176,12 @@ async fn a_directory_that_is_swapped_behind_a_link_is_followed() {
 async fn several_services_may_stand_in_one_file() {
     let (one, two) = (Instance::new(9001), Instance::new(9002));
     let files = Files::new();
-    let both = [
-        document("orders", [one].into_iter()),
-        document("users", [two].into_iter()),
-    ];
+    let both = [document("orders", [one]), document("users", [two])];
     replace(&files.path("all"), &both.join("---\n"));
     let observed = Observed::start(files.registry());
     observed.becomes(&state(&[("orders", &[one]), ("users", &[two])])).await;
     let before = observed.heard().notes.len();
-    replace(&files.path("all"), &document("orders", [one].into_iter()));
+    replace(&files.path("all"), &document("orders", [one]));
     observed.becomes(&state(&[("orders", &[one])])).await;
     observed.heard_only(before, &[Note::Delete("users".into())]);
 }

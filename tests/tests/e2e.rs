@@ -4,13 +4,13 @@
 //! that refused nothing and waited for nothing in vain.
 
 use std::fs;
-use std::net::SocketAddr;
 
 use leadsman_core::model::Health;
 use leadsman_tests::backend::Backend;
+use leadsman_tests::instance::{Instance, key};
 use leadsman_tests::leadsman::{Leadsman, run};
 use leadsman_tests::wait::{PATIENT, until};
-use leadsman_tests::world::{Instance, World, key, sources};
+use leadsman_tests::world::{World, sources};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -222,7 +222,7 @@ async fn explain_says_why_each_endpoint_is_there_or_is_not() {
         (&shadowed[0]["in_envoy"], &shadowed[0]["source"]),
         (&json!(false), &json!("shop"))
     );
-    assert_eq!(shadowed[0]["record"], key("orders", two.address()));
+    assert_eq!(shadowed[0]["record"], key("orders", two.address().port()));
     let rejected = &explained["rejected"][0];
     assert_eq!(
         (&rejected["source"], &rejected["record"]),
@@ -272,12 +272,7 @@ async fn the_command_line_tells_the_same_to_people() {
 async fn two_replicas_say_the_same_to_the_byte() {
     let world = World::start(&[]).await;
     for number in 1..=20_u16 {
-        let address = SocketAddr::from(([127, 0, 0, 1], number));
-        let instance = Instance {
-            address,
-            weight: f64::from(number),
-            health: Health::Healthy,
-        };
+        let instance = Instance::new(number).weighing(f64::from(number));
         world.put(&format!("service-{}", number % 5), instance).await;
     }
     let directory = TempDir::new().unwrap();

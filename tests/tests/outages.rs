@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
-use leadsman_core::model::Health;
 use leadsman_tests::backend::Backend;
 use leadsman_tests::envoy::Envoy;
 use leadsman_tests::etcd::{Data, Etcd, Version};
+use leadsman_tests::instance::{Instance, PREFIX, key};
 use leadsman_tests::leadsman::Leadsman;
 use leadsman_tests::process::free_port;
 use leadsman_tests::seed;
 use leadsman_tests::wait::{PATIENT, throughout, until};
-use leadsman_tests::world::{Instance, PREFIX, World};
+use leadsman_tests::world::World;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -197,7 +197,7 @@ async fn a_registry_that_lost_its_data_takes_nothing_away_until_an_operator_says
 
 /// The first word of why an endpoint is where it is.
 fn decision(explained: &Value, instance: Instance) -> String {
-    let address = instance.address.to_string();
+    let address = instance.address().to_string();
     let mut endpoints = explained["endpoints"].as_array().into_iter().flatten();
     let endpoint = endpoints.find(|endpoint| endpoint["address"] == address.as_str());
     let decision = endpoint
@@ -210,8 +210,9 @@ fn decision(explained: &Value, instance: Instance) -> String {
 async fn before_any_registry_has_answered_envoy_is_told_nothing() {
     let mut etcd = Etcd::start(Version::V36).await;
     let one = Backend::start("one").await;
-    let record = json!({ "address": "127.0.0.1", "port": one.address().port() });
-    etcd.put(&format!("{PREFIX}orders/1"), &record.to_string()).await;
+    let instance = Instance::of(&one);
+    etcd.put(&key("orders", instance.port), &instance.record().to_string())
+        .await;
     etcd.kill();
     let rest = format!(
         "sources:\n  shop: {{ etcd: {{ endpoints: ['http://{}'], prefix: {PREFIX} }} }}\n",
@@ -268,18 +269,13 @@ async fn any_mixture_of_faults_harms_nobody_and_ends_in_the_registrys_own_state(
     for _ in 0..STEPS {
         for _ in 0..random.u8(1..5) {
             let service = format!("s{}", random.u8(..4));
-            let address = SocketAddr::from(([127, 0, 0, 1], random.u16(1..6)));
-            let instance = Instance {
-                address,
-                weight: f64::from(random.u8(1..100)),
-                health: Health::Healthy,
-            };
+            let instance = Instance::new(random.u16(1..6)).weighing(f64::from(random.u8(1..100)));
             let held = expected.entry(service.clone()).or_default();
             if random.u8(..3) == 0 {
-                held.remove(&address);
+                held.remove(&instance.address());
                 world.remove(&service, instance).await;
             } else {
-                held.insert(address);
+                held.insert(instance.address());
                 world.put(&service, instance).await;
             }
         }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use etcd_client::TxnOp;
 use leadsman_registry::SourceState;
 use leadsman_registry::etcd::{Config, Etcd as Adapter};
-use leadsman_tests::contract::{Instance, Subject, state};
+use leadsman_tests::contract::{Subject, state};
 use leadsman_tests::etcd::Version;
+use leadsman_tests::instance::{Instance, key};
 use leadsman_tests::observed::{Note, Observed};
 use leadsman_tests::wait::{PATIENT, until};
 
-use crate::rig::{Rig, key, resyncs, value};
+use crate::rig::{Rig, padded, resyncs};
 
 pub(crate) async fn an_expired_lease_takes_its_instances_in_one_step(version: Version) {
     let mut rig = Rig::start(version).await;
@@ -19,7 +20,7 @@ pub(crate) async fn an_expired_lease_takes_its_instances_in_one_step(version: Ve
     let lease = rig.etcd.grant(2).await;
     let leased: Vec<Instance> = (9001..=9005).map(Instance::new).collect();
     for &instance in &leased {
-        let (key, value) = (key("orders", instance.port), value(instance, 0));
+        let (key, value) = (key("orders", instance.port), instance.record().to_string());
         rig.etcd.put_leased(&key, &value, lease).await;
     }
     let observed = rig.observe();
@@ -56,7 +57,7 @@ pub(crate) async fn a_compaction_that_overtakes_a_slow_watch_hides_no_removal(ve
     // More than the windows and buffers between here and there hold, so that etcd has to set the watch aside.
     for round in 0..400_u32 {
         let large = Instance::new(9003).weighing(f64::from(round));
-        rig.etcd.put(&key("large", large.port), &value(large, 100_000)).await;
+        rig.etcd.put(&key("large", large.port), &padded(large, 100_000)).await;
     }
     rig.remove("large", 9003).await;
     rig.remove("orders", one.port).await;
@@ -76,7 +77,7 @@ pub(crate) async fn a_revision_of_seven_mebibytes_arrives_whole(version: Version
     observed.enters(&[SourceState::Live]).await;
     let before = observed.heard().notes.len();
     let instances: Vec<Instance> = (1..=1000).map(Instance::new).collect();
-    let put = |instance: &Instance| TxnOp::put(key("orders", instance.port), value(*instance, 7300), None);
+    let put = |instance: &Instance| TxnOp::put(key("orders", instance.port), padded(*instance, 7300), None);
     rig.etcd.transact(instances.iter().map(put)).await;
     observed.becomes(&state(&[("orders", &instances)])).await;
     observed.heard_only(before, &[Note::Apply("orders".into())]);
@@ -120,13 +121,17 @@ pub(crate) async fn keys_beside_the_prefix_do_not_count(version: Version) {
     let mut rig = Rig::start(version).await;
     let (one, two) = (Instance::new(9001), Instance::new(9002));
     rig.put("orders", one).await;
-    rig.etcd.put("/services-old/orders/9002", &value(two, 0)).await;
+    rig.etcd
+        .put("/services-old/orders/9002", &two.record().to_string())
+        .await;
     let config = Config::new(rig.config().endpoints, "/services");
     let observed = Observed::start(Adapter::new(config));
     observed.becomes(&state(&[("orders", &[one])])).await;
     let before = observed.heard().notes.len();
-    rig.etcd.put("/services-old/orders/9003", &value(two, 0)).await;
-    rig.etcd.put("/servicesx/orders/9003", &value(two, 0)).await;
+    rig.etcd
+        .put("/services-old/orders/9003", &two.record().to_string())
+        .await;
+    rig.etcd.put("/servicesx/orders/9003", &two.record().to_string()).await;
     rig.put("users", two).await;
     observed.becomes(&state(&[("orders", &[one]), ("users", &[two])])).await;
     observed.heard_only(before, &[Note::Apply("users".into())]);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use leadsman_registry::etcd::Etcd as Adapter;
 use leadsman_registry::{SourceState, SuperviseOptions};
-use leadsman_tests::contract::{Instance, Subject, state};
+use leadsman_tests::contract::{Subject, state};
 use leadsman_tests::etcd::Version;
+use leadsman_tests::instance::Instance;
 use leadsman_tests::observed::{Observed, Shown, State, pace};
 use leadsman_tests::seed;
 

@@ -1,13 +1,12 @@
 //! An etcd behind a proxy that breaks on request, as a subject of the registry contract.
 
 use leadsman_registry::etcd::{Config, Etcd as Adapter};
-use leadsman_tests::contract::{Instance, Subject, state};
+use leadsman_tests::contract::{Subject, state};
 use leadsman_tests::etcd::{Etcd, Version};
+use leadsman_tests::instance::{Instance, PREFIX, key};
 use leadsman_tests::observed::{Note, Observed, State};
 use leadsman_tests::proxy::Proxy;
 use serde_json::json;
-
-pub(crate) const PREFIX: &str = "/services/";
 
 /// An etcd, a proxy in front of it, and nothing in between that the test does not control.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ impl Rig {
         let instances: Vec<Instance> = (1..=count).map(Instance::new).collect();
         let pairs = instances
             .iter()
-            .map(|&instance| (key("orders", instance.port), value(instance, padding)));
+            .map(|&instance| (key("orders", instance.port), padded(instance, padding)));
         self.etcd.put_all(&pairs.collect::<Vec<_>>()).await;
         state(&[("orders", &instances)])
     }
@@ -54,7 +53,9 @@ impl Subject for Rig {
     }
 
     async fn put(&mut self, service: &str, instance: Instance) {
-        self.etcd.put(&key(service, instance.port), &value(instance, 0)).await;
+        self.etcd
+            .put(&key(service, instance.port), &instance.record().to_string())
+            .await;
     }
 
     async fn remove(&mut self, service: &str, port: u16) {
@@ -75,15 +76,11 @@ impl Subject for Rig {
     }
 }
 
-pub(crate) fn key(service: &str, port: u16) -> String {
-    format!("{PREFIX}{service}/{port}")
-}
-
-pub(crate) fn value(instance: Instance, padding: usize) -> String {
-    let Instance { port, weight, health } = instance;
-    let padding = "x".repeat(padding);
-    json!({ "address": "127.0.0.1", "port": port, "weight": weight, "health": health.as_str(), "padding": padding })
-        .to_string()
+/// The record of an instance, made larger by a field that nobody reads.
+pub(crate) fn padded(instance: Instance, padding: usize) -> String {
+    let mut record = instance.record();
+    record["padding"] = "x".repeat(padding).into();
+    record.to_string()
 }
 
 pub(crate) fn resyncs(observed: &Observed) -> usize {

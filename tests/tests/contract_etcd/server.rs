@@ -5,14 +5,15 @@ use std::time::Duration;
 use leadsman_core::model::{Evidence, Health};
 use leadsman_registry::SourceState;
 use leadsman_registry::etcd::{Config, Etcd as Adapter};
-use leadsman_tests::contract::{Instance, Subject, state};
+use leadsman_tests::contract::{Subject, state};
 use leadsman_tests::etcd::{Data, Version};
+use leadsman_tests::instance::{Instance, PREFIX};
 use leadsman_tests::leadsman::replace;
 use leadsman_tests::observed::{Note, Observed};
 use leadsman_tests::wait::{PATIENT, until};
 use tempfile::TempDir;
 
-use crate::rig::{PREFIX, Rig};
+use crate::rig::Rig;
 
 pub(crate) async fn a_refused_password_is_told_apart_and_the_right_one_is_read_anew(version: Version) {
     let mut rig = Rig::start(version).await;
