@@ -57,6 +57,7 @@ on_both! {
         an_expired_token_costs_neither_state_nor_changes,
         a_killed_etcd_says_nothing_and_comes_back_without_drift,
         an_etcd_that_lost_its_data_is_a_new_epoch,
+        an_etcd_that_lost_its_data_and_wrote_as_much_again_is_a_new_epoch,
         an_etcd_of_another_cluster_is_a_new_epoch,
     }
 }

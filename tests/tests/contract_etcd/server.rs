@@ -127,7 +127,16 @@ pub(crate) async fn an_etcd_of_another_cluster_is_a_new_epoch(version: Version) 
     a_new_epoch(version, Data::NewCluster).await;
 }
 
+/// The revision of the new history has passed that of the old one before anybody looks.
+pub(crate) async fn an_etcd_that_lost_its_data_and_wrote_as_much_again_is_a_new_epoch(version: Version) {
+    new_epoch(version, Data::Lost, 300).await;
+}
+
 async fn a_new_epoch(version: Version, data: Data) {
+    new_epoch(version, data, 0).await;
+}
+
+async fn new_epoch(version: Version, data: Data, writes: usize) {
     let mut rig = Rig::start(version).await;
     let (one, two) = (Instance::new(9001), Instance::new(9002));
     for port in 9100..9200 {
@@ -139,6 +148,9 @@ async fn a_new_epoch(version: Version, data: Data) {
     rig.proxy.refuse();
     rig.etcd.kill();
     rig.etcd.restart(data).await;
+    for write in 0..writes {
+        rig.etcd.put("/elsewhere", &write.to_string()).await;
+    }
     rig.put("orders", one).await;
     rig.heal().await;
     until(PATIENT, "the new listing", async || {

@@ -113,6 +113,16 @@ impl Link {
         }
     }
 
+    /// The revision that had written a key, as of an earlier revision of the store; `None` when it was not there.
+    pub(super) async fn revision_of(&self, key: &[u8], at: i64) -> Result<Option<i64>, Fault> {
+        let options = GetOptions::new().with_revision(at).with_keys_only();
+        let mut kv = self.client.kv_client();
+        let response = within("a look at the past", kv.get(key.to_vec(), Some(options)))
+            .await?
+            .0;
+        Ok(response.kvs.first().map(|kv| kv.mod_revision))
+    }
+
     /// Watches the prefix from a revision on.
     pub(super) async fn watch(&self, from: i64) -> Result<(WatchRequestSender, WatchResponseStream), Error> {
         let mut watch = self.client.watch_client().max_decoding_message_size(MAX_MESSAGE_BYTES);

@@ -29,8 +29,8 @@ pub(super) enum Change {
 }
 
 type Key = Arc<[u8]>;
-/// Which service each key belonged to in the listing before.
-pub(super) type Owners = BTreeMap<Key, ServiceName>;
+/// Which service each key belonged to in the listing before, and which revision had written it.
+pub(super) type Owners = BTreeMap<Key, (ServiceName, i64)>;
 type Outcomes = Box<[Result<Endpoint, Rejection>]>;
 /// What the touched keys of each service held before a batch.
 type Before = BTreeMap<ServiceName, BTreeMap<Key, Option<Outcomes>>>;
@@ -77,8 +77,14 @@ impl Records {
 
     /// What the next listing has to know of this one.
     pub(super) fn into_owners(self) -> Owners {
-        let owned = |(key, held): (Key, Held)| Some((key, held.service?));
+        let owned = |(key, held): (Key, Held)| Some((key, (held.service?, held.revision)));
         self.held.into_iter().filter_map(owned).collect()
+    }
+
+    /// A key of the listing before that is not in this one, and the revision that had written it.
+    pub(super) fn witness<'a>(&self, owners: &'a Owners) -> Option<(&'a [u8], i64)> {
+        let mut missing = owners.iter().filter(|(key, _)| !self.held.contains_key(*key));
+        missing.next().map(|(key, (_, revision))| (key.as_ref(), *revision))
     }
 
     /// Takes the events of one or more whole revisions, and says what they changed, in the order of the names.
@@ -132,7 +138,7 @@ impl Records {
         let known = held.map(|(key, held)| (Arc::clone(key), held.service.clone()));
         let (key, owner) = known.unwrap_or_else(|| {
             let owner = owners.get(record.key.as_slice());
-            (record.key.as_slice().into(), owner.cloned())
+            (record.key.as_slice().into(), owner.map(|(service, _)| service.clone()))
         });
         if let Some(name) = &owner {
             let old = self.take(name, &key);

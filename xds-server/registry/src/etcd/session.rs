@@ -72,11 +72,14 @@ pub(super) async fn run(
         known.owners = records.into_owners();
     }
     let (records, now) = list(config, &link, events, &known.owners).await?;
+    let evidence = match evidence(known.seen, now) {
+        Evidence::Complete => witnessed(&link, known.seen, records.witness(&known.owners)).await?,
+        doubt @ (Evidence::Partial { .. } | Evidence::NewEpoch { .. }) => doubt,
+    };
     let records = known.records.insert(records);
     known.owners.clear();
     let seen = &mut known.seen;
     let services = records.snapshot();
-    let evidence = evidence(*seen, now);
     tracing::debug!(
         revision = now.revision,
         records = records.len(),
@@ -170,6 +173,26 @@ fn evidence(seen: Option<Seen>, now: Seen) -> Evidence {
         };
     }
     Evidence::Complete
+}
+
+/// Asks the registry about a key that is gone: a registry with the history we have seen still knows it at the revision
+/// up to which we have seen it. One that lost its data, and has since written as much as it had before, does not.
+async fn witnessed(link: &Link, seen: Option<Seen>, witness: Option<(&[u8], i64)>) -> Result<Evidence, Error> {
+    let (Some(seen), Some((key, revision))) = (seen, witness) else {
+        return Ok(Evidence::Complete);
+    };
+    match link.revision_of(key, seen.revision).await {
+        Ok(Some(then)) if then == revision => Ok(Evidence::Complete),
+        Ok(_) => Ok(Evidence::NewEpoch {
+            why: format!(
+                "{} was written at revision {revision}, and the registry has never heard of it",
+                String::from_utf8_lossy(key)
+            ),
+        }),
+        // The past is compacted away, which a registry that just lost its data does not get round to.
+        Err(Fault::Compacted(_)) => Ok(Evidence::Complete),
+        Err(fault) => Err(fault.into()),
+    }
 }
 
 fn unsigned(revision: i64) -> u64 {
