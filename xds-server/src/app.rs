@@ -26,8 +26,9 @@ use crate::{telemetry, transport};
 const EVENTS: usize = 1024;
 /// Questions and reloads that may wait for the controller.
 const COMMANDS: usize = 64;
-/// How long streams and sessions may take to end before the process ends without them.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long streams and sessions may take to end before the process ends without them. They need milliseconds; what takes
+/// longer is a connection that never said anything, and waits for ever.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// What the command line says.
 #[derive(Clone, Debug)]
