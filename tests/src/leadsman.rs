@@ -23,6 +23,8 @@ pub struct Leadsman {
     http: Http,
     process: Process,
     directory: TempDir,
+    /// What the configuration says under `xds`, beside the address.
+    xds_keys: String,
 }
 
 impl Leadsman {
@@ -45,15 +47,21 @@ impl Leadsman {
 
     /// Starts without waiting.
     pub fn launch_in(directory: TempDir, rest: &str) -> Self {
+        Self::launch_with(directory, "", rest)
+    }
+
+    /// As [`Leadsman::launch_in`], with further keys under `xds`, such as `tls: { … }`.
+    pub fn launch_with(directory: TempDir, xds_keys: &str, rest: &str) -> Self {
         let local = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (xds, admin) = (local(), local());
-        write_config(directory.path(), xds, admin, rest);
+        write_config(directory.path(), (xds, xds_keys), admin, rest);
         Self {
             xds,
             admin,
             http: Http::new(),
             process: spawn(directory.path()),
             directory,
+            xds_keys: xds_keys.to_owned(),
         }
     }
 
@@ -91,7 +99,7 @@ impl Leadsman {
 
     /// Replaces the configuration file in one step, as an operator's tools do.
     pub fn configure(&self, rest: &str) {
-        write_config(self.directory.path(), self.xds, self.admin, rest);
+        write_config(self.directory.path(), (self.xds, &self.xds_keys), self.admin, rest);
     }
 
     /// Starts again, on the same ports and in the same directory, and does not wait.
@@ -152,8 +160,17 @@ impl Leadsman {
     /// # Panics
     /// When the verb fails, or prints no YAML.
     pub fn bootstrap_via(&self, xds: SocketAddr, node: &str, envoy_admin: u16) -> Value {
+        self.bootstrap_with(xds, node, envoy_admin, &[])
+    }
+
+    /// As [`Leadsman::bootstrap_via`], with further flags.
+    ///
+    /// # Panics
+    /// When the verb fails, or prints no YAML.
+    pub fn bootstrap_with(&self, xds: SocketAddr, node: &str, envoy_admin: u16, flags: &[&str]) -> Value {
         let (xds, admin) = (xds.to_string(), format!("127.0.0.1:{envoy_admin}"));
-        let output = run(&["bootstrap", "--node-id", node, "--xds", &xds, "--admin", &admin]);
+        let verb = ["bootstrap", "--node-id", node, "--xds", &xds, "--admin", &admin];
+        let output = run(&[&verb, flags].concat());
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8_lossy(&output.stdout);
         serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("no bootstrap: {error}\n{text}"))
@@ -183,8 +200,8 @@ fn spawn(directory: &Path) -> Process {
     Process::spawn("leadsman", command, directory)
 }
 
-fn write_config(directory: &Path, xds: SocketAddr, admin: SocketAddr, rest: &str) {
-    let head = format!("node: {{ id: cp-1 }}\nxds: {{ listen: '{xds}' }}\nadmin: {{ listen: '{admin}' }}\n");
+fn write_config(directory: &Path, (xds, keys): (SocketAddr, &str), admin: SocketAddr, rest: &str) {
+    let head = format!("node: {{ id: cp-1 }}\nxds: {{ listen: '{xds}', {keys} }}\nadmin: {{ listen: '{admin}' }}\n");
     replace(&directory.join("leadsman.yaml"), &format!("{head}{rest}"));
 }
 
