@@ -44,11 +44,6 @@ impl Snapshot {
         self.table(kind).size()
     }
 
-    /// Whether nothing at all is published.
-    pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty()
-    }
-
     /// Counts publications: `system_version_info`, which no client compares.
     pub fn serial(&self) -> u64 {
         self.serial
