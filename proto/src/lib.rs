@@ -1,6 +1,7 @@
-//! The words that the server and the filter share, as `proto/leadsman/**.proto` defines them.
+//! The words that the two ends of a wire share, as `proto/leadsman/**.proto` defines them: server and filter, registry
+//! and registered.
 //!
-//! One place, so that the two ends of a wire can't drift apart.
+//! One place, so that the two ends can't drift apart.
 
 /// `leadsman.endpoint.v1.Metadata`, as it travels in Envoy's endpoint metadata.
 pub mod endpoint_metadata {
@@ -10,6 +11,21 @@ pub mod endpoint_metadata {
     pub const REVISION: &str = "rev";
     /// Field 2: the source the endpoint was taken from.
     pub const SOURCE: &str = "src";
+}
+
+/// `leadsman.registry.v1`: how services register themselves.
+#[cfg(feature = "registry")]
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    missing_debug_implementations,
+    unreachable_pub,
+    reason = "generated"
+)]
+pub mod registry {
+    tonic::include_proto!("leadsman.registry.v1");
 }
 
 #[cfg(test)]

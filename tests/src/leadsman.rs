@@ -104,7 +104,9 @@ impl Leadsman {
 
     /// Starts again, on the same ports and in the same directory, and does not wait.
     pub fn restart(&mut self) {
-        self.process.kill();
+        if self.process.is_running() {
+            self.process.kill();
+        }
         self.process = spawn(self.directory.path());
     }
 
@@ -186,7 +188,11 @@ pub fn run(arguments: &[&str]) -> Output {
     output.unwrap_or_else(|error| panic!("leadsman {arguments:?}: {error}"))
 }
 
-fn binary() -> PathBuf {
+/// The program.
+///
+/// # Panics
+/// When it is not built.
+pub fn binary() -> PathBuf {
     built("leadsman", BUILD)
 }
 

@@ -9,17 +9,32 @@
     reason = "a test fails by panicking, and then shows what its servers wrote"
 )]
 
+pub mod authority;
 pub mod backend;
+pub mod consul;
 pub mod contract;
+pub mod datagrams;
 pub mod demo;
+pub mod dns;
 pub mod envoy;
 pub mod etcd;
+pub mod eureka;
+pub mod fleet;
+pub mod grpc;
 pub mod http;
 pub mod instance;
+pub mod judged;
+pub mod kubernetes;
+pub mod latency;
 pub mod leadsman;
+pub mod nacos;
 pub mod observed;
 pub mod process;
 pub mod proxy;
+pub mod registrar;
+pub mod rigs;
 pub mod seed;
+pub mod spoiler;
 pub mod wait;
 pub mod world;
+pub mod zookeeper;

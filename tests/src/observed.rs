@@ -58,6 +58,8 @@ pub struct Heard {
 #[derive(Debug)]
 pub struct Observed {
     heard: Arc<Mutex<Heard>>,
+    /// Counts the events that are in `heard`.
+    count: watch::Receiver<u64>,
     status: StatusReader,
     _tasks: JoinSet<()>,
 }
@@ -85,9 +87,11 @@ impl Observed {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let mut tasks = JoinSet::new();
         tasks.spawn(supervise(registry, source, events, Arc::new(status), options));
-        tasks.spawn(listen(inbox, Arc::clone(&heard)));
+        let (counted, count) = watch::channel(0);
+        tasks.spawn(listen(inbox, Arc::clone(&heard), counted));
         Self {
             heard,
+            count,
             status: seen,
             _tasks: tasks,
         }
@@ -122,14 +126,9 @@ impl Observed {
     /// # Panics
     /// When the state differs after `deadline`; the message shows both.
     pub async fn becomes_within(&self, deadline: Duration, expected: &State) {
-        let mut status = self.status.clone();
-        let reached = async {
-            while self.state() != *expected {
-                // An event changes the status; the poll is for one that arrives between the look and the wait.
-                let _ = tokio::time::timeout(Duration::from_millis(20), status.changed()).await;
-            }
-        };
-        if tokio::time::timeout(deadline, reached).await.is_err() {
+        let mut count = self.count.clone();
+        let reached = count.wait_for(|_| self.state() == *expected);
+        if !matches!(tokio::time::timeout(deadline, reached).await, Ok(Ok(_))) {
             let (state, status) = (self.state(), self.status());
             let differing: BTreeMap<_, _> = expected
                 .keys()
@@ -173,9 +172,10 @@ impl Observed {
     }
 }
 
-async fn listen(mut inbox: mpsc::Receiver<SourceEvent>, heard: Arc<Mutex<Heard>>) {
+async fn listen(mut inbox: mpsc::Receiver<SourceEvent>, heard: Arc<Mutex<Heard>>, count: watch::Sender<u64>) {
     while let Some(SourceEvent { event, .. }) = inbox.recv().await {
         heard.lock().unwrap_or_else(PoisonError::into_inner).hear(event);
+        count.send_modify(|count| *count += 1);
     }
 }
 

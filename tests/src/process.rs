@@ -159,16 +159,26 @@ pub fn tool(path: &str, install: &str) -> PathBuf {
 /// # Panics
 /// When it is not there; the message says which command brings it.
 pub fn wheel(path: &str) -> PathBuf {
+    wheel_in("venv", path, "make setup")
+}
+
+/// As [`wheel`], in an environment of its own below `.tools`, such as that of an older version.
+///
+/// # Panics
+/// When it is not there; the message says which command brings it.
+pub fn wheel_in(environment: &str, path: &str, install: &str) -> PathBuf {
     // The directory between is named after whichever Python made the environment.
     let pythons = workspace()
-        .join(".tools/venv/lib")
+        .join(".tools")
+        .join(environment)
+        .join("lib")
         .read_dir()
         .into_iter()
         .flatten()
         .flatten();
     let mut candidates = pythons.map(|python| python.path().join("site-packages").join(path));
     let found = candidates.find(|candidate| candidate.exists());
-    found.unwrap_or_else(|| panic!("{path} is missing below .tools/venv: run `make setup`"))
+    found.unwrap_or_else(|| panic!("{path} is missing below .tools/{environment}: run `{install}`"))
 }
 
 /// A file that cargo builds, by its path below the profile's directory, such as `leadsman`.

@@ -5,6 +5,7 @@
 
 mod explain;
 mod read;
+mod resources;
 mod scrape;
 
 use std::sync::Arc;
@@ -47,11 +48,13 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin) -> anyhow::Result
         .route("/readyz", get(read::readyz))
         .route("/metrics", get(scrape::metrics))
         .route("/api/v1/sources", get(read::sources))
+        .route("/api/v1/sources/{source}", get(read::source))
         .route("/api/v1/services", get(read::services))
         .route("/api/v1/services/{*name}", get(read::service))
         .route("/api/v1/explain/{*name}", get(explain::explain))
         .route("/api/v1/proxies", get(read::proxies))
         .route("/api/v1/proxies/{id}", get(read::proxy))
+        .route("/api/v1/proxies/{id}/resources", get(resources::resources))
         .route("/api/v1/guard", get(read::guard))
         .route("/api/v1/guard/release/{source}", post(read::release))
         .fallback(read::not_found)

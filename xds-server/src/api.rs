@@ -10,14 +10,21 @@ use std::time::{Duration, SystemTime};
 
 use leadsman_core::model;
 use leadsman_registry as registry;
-pub use leadsman_registry::{Breaker, Counters};
+pub use leadsman_registry::{Breaker, Counters, Overdue};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::proxies::Refusal;
+
 mod explanation;
+mod listing;
+mod resources;
 
 pub use explanation::{
     Delivery, ExplainedEndpoint, ExplainedProxy, ExplainedSource, Explanation, RejectedRecord, Resources, Settings,
 };
+
+pub use listing::{ListedEndpoint, SourceDetail};
+pub use resources::{ProxyResource, ProxyResources, SyncStatus, TypeResources};
 
 /// A moment, written as RFC 3339 with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +121,9 @@ pub struct Source {
     pub last_event: Option<Time>,
     pub last_error: Option<String>,
     pub counters: Counters,
+    /// Instances that are listed as alive although their leases ran out.
+    #[serde(default)]
+    pub overdue: Overdue,
     /// Endpoints that are kept although a registry that is not the one it was does not list them: more than none makes
     /// the source suspect.
     #[serde(default)]
@@ -136,6 +146,7 @@ impl From<&registry::SourceStatus> for Source {
             last_event: status.last_event.map(Time),
             last_error: status.last_error.clone(),
             counters: status.counters,
+            overdue: status.overdue,
             held: 0,
             unattributed: Vec::new(),
         }
@@ -224,6 +235,9 @@ pub struct Proxy {
     /// `host:port` of the connection.
     pub peer: String,
     pub connected_since: Time,
+    /// Whether its stream said how it stands; `types` is empty where it was too busy to.
+    #[serde(default)]
+    pub answering: bool,
     /// One an xDS type, in the order of their urls.
     pub types: Vec<ProxyType>,
 }
@@ -231,6 +245,15 @@ pub struct Proxy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxyType {
     pub type_url: String,
+    /// The worst of its resources.
+    #[serde(default)]
+    pub status: SyncStatus,
+    /// Resources that the proxy wants and that exist.
+    #[serde(default)]
+    pub resources: u64,
+    /// Of these, the ones of which what is published is still to be sent.
+    #[serde(default)]
+    pub not_sent: u64,
     /// Whether the proxy wants every resource of the type.
     pub wildcard: bool,
     /// Resources in the subscription.
@@ -240,9 +263,19 @@ pub struct ProxyType {
     pub acked: u64,
     /// Resources refused and not replaced since.
     pub rejected: u64,
+    /// Of the refused resources, as many as fit.
+    #[serde(default)]
+    pub quarantined: Vec<Quarantined>,
     pub last_nack: Option<Nack>,
     /// How long the oldest response has waited for its answer.
     pub oldest_unacked_ms: Option<u64>,
+}
+
+/// A resource that a proxy refused: it is not sent again before its content changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    pub name: String,
+    pub version: String,
 }
 
 /// A refusal in the proxy's own words.
@@ -250,6 +283,12 @@ pub struct ProxyType {
 pub struct Nack {
     pub at: Time,
     pub message: String,
+}
+
+impl From<Refusal> for Nack {
+    fn from(Refusal { at, message }: Refusal) -> Self {
+        Self { at: at.into(), message }
+    }
 }
 
 /// The body of every answer that is not a success.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use leadsman_core::model::SourceName;
 use leadsman_registry::{
-    Registry, SourceEvent, SourceStatus, StatusReader, SuperviseOptions, etcd::Etcd, file::File, supervise,
+    Registry, SourceEvent, SourceStatus, StatusReader, SuperviseOptions, consul::Consul, dns::Dns, etcd::Etcd,
+    eureka::Eureka, file::File, kubernetes::Kubernetes, nacos::Nacos, own::Own, supervise, zookeeper::Zookeeper,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -162,6 +163,13 @@ fn start_sources(config: &Config, events: &mpsc::Sender<SourceEvent>, app: &mut 
         let reader = match source {
             SourceConfig::File(config) => start(File::new(config.clone()), name, events, app),
             SourceConfig::Etcd(config) => start(Etcd::new(config.clone()), name, events, app),
+            SourceConfig::Eureka(config) => start(Eureka::new(config.clone()), name, events, app),
+            SourceConfig::Consul(config) => start(Consul::new(config.clone()), name, events, app),
+            SourceConfig::Kubernetes(config) => start(Kubernetes::new(config.clone()), name, events, app),
+            SourceConfig::Dns(config) => start(Dns::new(config.clone()), name, events, app),
+            SourceConfig::Zookeeper(config) => start(Zookeeper::new(config.clone()), name, events, app),
+            SourceConfig::Registry(config) => start(Own::new(config.clone()), name, events, app),
+            SourceConfig::Nacos(config) => start(Nacos::new(config.clone()), name, events, app),
         };
         readers.push(reader);
     }

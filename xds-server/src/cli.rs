@@ -15,9 +15,12 @@ use crate::config::{self, Overrides};
 mod admin;
 mod bootstrap;
 mod check;
+mod compare;
+mod diff;
 mod explain;
 mod failure;
 mod output;
+mod register;
 mod services;
 mod status;
 mod xds;
@@ -47,14 +50,27 @@ enum Verb {
     ///
     /// Exits with 79 when one is not.
     Status(status::Status),
+    /// Say how what an Envoy holds differs from what the server has for it.
+    ///
+    /// Exits with 79 when it does.
+    Diff(diff::Diff),
     /// Say of every endpoint of a service why it is there, or is not.
     Explain(explain::Explain),
     /// List the services.
     Services(services::Services),
     /// List what Envoy is told about one service.
     Endpoints(services::Endpoints),
+    /// Say how two sources differ: who misses which instance, weight and status.
+    ///
+    /// Exits with 79 when they do.
+    Compare(compare::Compare),
     /// List the connected proxies.
     Proxies(status::Proxies),
+    /// Register an instance with the registry of a Leadsman, and keep it registered until SIGTERM.
+    ///
+    /// Then it is drained, and deregistered. Ends with 69 when the server can't be reached in time, and with 1 when
+    /// somebody else registers under the same id.
+    Register(Box<register::Register>),
     /// Speak xDS.
     #[command(subcommand)]
     Xds(xds::Verb),
@@ -152,10 +168,13 @@ fn dispatch(verb: Verb) -> Result<(), Failure> {
         Verb::Check(check) => check.run(),
         Verb::Bootstrap(bootstrap) => bootstrap.run(),
         Verb::Status(status) => wait(status.run()),
+        Verb::Diff(diff) => wait(diff.run()),
         Verb::Explain(explain) => wait(explain.run()),
         Verb::Services(services) => wait(services.run()),
         Verb::Endpoints(endpoints) => wait(endpoints.run()),
+        Verb::Compare(compare) => wait(compare.run()),
         Verb::Proxies(proxies) => wait(proxies.run()),
+        Verb::Register(register) => wait(register.run()),
         Verb::Xds(xds::Verb::Watch(watch)) => wait(watch.run()),
         Verb::Config(ConfigVerb::Defaults) => output::print(config::DEFAULTS),
         Verb::Completions { shell } => {
@@ -220,13 +239,15 @@ mod tests {
             .unwrap()
             .to_string();
         let url = format!("http://{closed}");
-        let asking: [&[&str]; 6] = [
+        let asking: [&[&str]; 8] = [
             &["status"],
             &["services"],
             &["endpoints", "orders"],
             &["explain", "orders"],
             &["proxies"],
             &["proxies", "edge-1"],
+            &["diff", "--envoy-admin", &url],
+            &["diff", "--envoy-admin", &url, "--node", "edge-1"],
         ];
         for line in asking {
             assert_eq!(
@@ -235,9 +256,13 @@ mod tests {
                 "{line:?}"
             );
         }
+        let register = ["register", "a", "--address", "127.0.0.1:1", "--wait", "0s", "--server"];
+        assert_eq!(code(&[&register[..], &[&url]].concat()), ExitCode::from(69));
+        assert_eq!(code(&[&register[..], &["ftp://a"]].concat()), ExitCode::from(64));
         assert_eq!(code(&["xds", "watch", "--server", &closed]), ExitCode::from(69));
         assert_eq!(code(&["xds", "watch", "--server", "a b"]), ExitCode::from(64));
         assert_eq!(code(&["services", "--server", "ftp://a"]), ExitCode::from(64));
+        assert_eq!(code(&["diff", "--envoy-admin", "ftp://a"]), ExitCode::from(64));
     }
 
     #[test]

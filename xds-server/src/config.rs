@@ -7,13 +7,13 @@
 //! A flag beats the environment, which beats the file; the command line reads both and passes [`Overrides`]. Only
 //! `services:` is live: [`Config::restart_keys`] names what else a new file changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use leadsman_core::model::SourceName;
-use leadsman_registry::{etcd, file};
+use leadsman_registry::file;
 use serde::Deserialize;
 
 mod check;
@@ -23,12 +23,14 @@ mod mistake;
 mod problem;
 mod read;
 mod services;
+mod source;
 mod tree;
 mod watch;
 
 pub use problem::{Problem, Problems, Severity};
 pub use read::{Reading, load, parse, read};
 pub use services::{Service, Services};
+pub use source::SourceConfig;
 pub use watch::Watcher;
 
 /// The configuration with every default written out, and what each key means.
@@ -75,6 +77,19 @@ pub struct Xds {
     /// what it knows. A duration. Default: `10s`. A change needs a restart.
     #[serde(deserialize_with = "format::duration")]
     pub startup_wait: Duration,
+    /// Who may ask, on this port, how every client stands (CSDS): `trusted` are clients on this machine and clients with a
+    /// certificate from `tls.client_ca`; or `everyone`, or `nobody`. Default: `trusted`. A change needs a restart.
+    pub client_status: ClientStatus,
+}
+
+/// Who may ask how every client stands: the answer names all of them, with what they refused and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientStatus {
+    #[default]
+    Trusted,
+    Everyone,
+    Nobody,
 }
 
 /// Files in PEM.
@@ -102,26 +117,6 @@ pub struct Admin {
     /// Allow an address other machines can reach; the admin API has no authentication of its own. Default: false. A
     /// change needs a restart.
     pub insecure: bool,
-}
-
-/// One registry.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceConfig {
-    /// Files in a directory, one service a file.
-    File(file::Config),
-    /// Keys under a prefix in etcd.
-    Etcd(etcd::Config),
-}
-
-impl SourceConfig {
-    /// The word under the name of the source.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::File(_) => "file",
-            Self::Etcd(_) => "etcd",
-        }
-    }
 }
 
 /// What flags and the environment put in the place of the file.
@@ -153,9 +148,10 @@ impl Config {
         note(self.xds.tls != new.xds.tls, "xds.tls");
         note(self.xds.insecure != new.xds.insecure, "xds.insecure");
         note(self.xds.startup_wait != new.xds.startup_wait, "xds.startup_wait");
+        note(self.xds.client_status != new.xds.client_status, "xds.client_status");
         note(self.admin.listen != new.admin.listen, "admin.listen");
         note(self.admin.insecure != new.admin.insecure, "admin.insecure");
-        let names: std::collections::BTreeSet<_> = self.sources.keys().chain(new.sources.keys()).collect();
+        let names: BTreeSet<_> = self.sources.keys().chain(new.sources.keys()).collect();
         for name in names {
             note(
                 self.sources.get(name) != new.sources.get(name),
@@ -168,35 +164,23 @@ impl Config {
     /// The keys under `services:` that name a source which `running` does not watch. A new source needs a restart: until
     /// then, services that are said to come from it would have no endpoints.
     pub fn services_beyond(&self, running: &Self) -> Vec<String> {
-        self.services
-            .entries()
-            .filter(|(_, service)| {
-                let named = service.sources.iter().flatten();
-                named.into_iter().any(|name| !running.sources.contains_key(name))
-            })
-            .map(|(key, _)| format!("services.{key}.sources"))
-            .collect()
+        let beyond = self.services.entries().flat_map(|(key, service)| {
+            let named = service.named_sources();
+            let unknown = named.filter(|(_, name)| !running.sources.contains_key(*name));
+            unknown.map(move |(place, _)| format!("services.{key}.{place}"))
+        });
+        beyond.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn resolve_paths(&mut self, base: &Path) {
+        for source in self.sources.values_mut() {
+            source.settings().resolve(base);
+        }
         let resolve = |path: Option<&mut PathBuf>| {
             if let Some(path) = path {
                 *path = base.join(&*path);
             }
         };
-        for source in self.sources.values_mut() {
-            match source {
-                SourceConfig::File(config) => resolve(Some(&mut config.path)),
-                SourceConfig::Etcd(config) => {
-                    resolve(config.password_file.as_mut());
-                    if let Some(tls) = &mut config.tls {
-                        resolve(tls.ca.as_mut());
-                        resolve(tls.cert.as_mut());
-                        resolve(tls.key.as_mut());
-                    }
-                }
-            }
-        }
         if let Some(tls) = &mut self.xds.tls {
             resolve(Some(&mut tls.cert));
             resolve(Some(&mut tls.key));
@@ -234,6 +218,7 @@ impl Default for Xds {
             tls: None,
             insecure: false,
             startup_wait: Config::DEFAULT_STARTUP_WAIT,
+            client_status: ClientStatus::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leadsman_core::model::{ServiceName, SourceName};
+use leadsman_core::model::{Endpoint, Presence, ServiceName, SourceName};
 use leadsman_registry::SourceEvent;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -36,6 +36,11 @@ pub(crate) enum Command {
     Explain(ServiceName, oneshot::Sender<Option<Subject>>),
     /// What is known of each source beside its services.
     Contents(oneshot::Sender<BTreeMap<SourceName, Contents>>),
+    /// What one source lists; unknown while it has not answered.
+    Listed(
+        SourceName,
+        oneshot::Sender<Presence<BTreeMap<ServiceName, Vec<Endpoint>>>>,
+    ),
     /// Let go of what is held of a source.
     Release(SourceName, oneshot::Sender<usize>),
 }
@@ -94,6 +99,7 @@ fn answer(state: &mut State, command: Command, now: Duration) {
         Command::Overview(reply) => drop(reply.send(state.overview())),
         Command::Explain(name, reply) => drop(reply.send(state.explain(&name))),
         Command::Contents(reply) => drop(reply.send(state.contents())),
+        Command::Listed(source, reply) => drop(reply.send(state.listed(&source))),
         Command::Release(source, reply) => drop(reply.send(state.release(&source, now))),
     }
 }

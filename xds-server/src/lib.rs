@@ -18,6 +18,8 @@ pub mod cli;
 mod controller;
 mod publication;
 
+mod content;
+mod holdings;
 mod proxies;
 mod transport;
 

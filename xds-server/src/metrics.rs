@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
-/// A label that says which xDS type is meant: `cds` or `eds`.
+/// A label that says which xDS type is meant: `cds`, `eds`, `lds` or `rds`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     r#type: &'static str,
@@ -23,6 +23,8 @@ fn kind(kind: ResourceType) -> Kind {
     let r#type = match kind {
         ResourceType::Cluster => "cds",
         ResourceType::Endpoint => "eds",
+        ResourceType::Listener => "lds",
+        ResourceType::Route => "rds",
     };
     Kind { r#type }
 }
@@ -36,6 +38,7 @@ pub(crate) struct Metrics {
     response_bytes: Family<Kind, Counter>,
     acks: Family<Kind, Counter>,
     nacks: Family<Kind, Counter>,
+    quarantines: Family<Kind, Counter>,
     publish: Histogram,
     reloads: Counter,
     reload_failures: Counter,
@@ -69,6 +72,7 @@ impl Metrics {
             response_bytes: Family::default(),
             acks: Family::default(),
             nacks: Family::default(),
+            quarantines: Family::default(),
             publish: Histogram::new(buckets),
             reloads: Counter::default(),
             reload_failures: Counter::default(),
@@ -83,7 +87,13 @@ impl Metrics {
 
     fn register(&mut self) {
         // A series that appears with its first count can't be alerted on: all start at zero.
-        for family in [&self.responses, &self.response_bytes, &self.acks, &self.nacks] {
+        for family in [
+            &self.responses,
+            &self.response_bytes,
+            &self.acks,
+            &self.nacks,
+            &self.quarantines,
+        ] {
             ResourceType::ALL
                 .into_iter()
                 .for_each(|of| drop(family.get_or_create(&kind(of))));
@@ -95,6 +105,8 @@ impl Metrics {
         registry.register_with_unit("xds_response", help, Unit::Bytes, self.response_bytes.clone());
         registry.register("xds_acks", "Responses that clients accepted", self.acks.clone());
         registry.register("xds_nacks", "Responses that clients refused", self.nacks.clone());
+        let help = "Resources that were found to be the reason of a refusal, and are held back until they change";
+        registry.register("xds_quarantines", help, self.quarantines.clone());
         let help = "From the receipt of a registry event to the snapshot that holds it";
         registry.register_with_unit("event_to_snapshot", help, Unit::Seconds, self.publish.clone());
         registry.register("config_reloads", "Configuration files read again", self.reloads.clone());
@@ -129,6 +141,10 @@ impl Metrics {
 
     pub(crate) fn nacked(&self, of: ResourceType) {
         self.nacks.get_or_create(&kind(of)).inc();
+    }
+
+    pub(crate) fn quarantined(&self, of: ResourceType, resources: u64) {
+        self.quarantines.get_or_create(&kind(of)).inc_by(resources);
     }
 
     pub(crate) fn published(&self, after: Duration) {

@@ -13,6 +13,8 @@ use leadsman_core::xds::{Node, ResourceState, StreamId, TypeReport};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::holdings::{Holdings, Tally};
+
 /// How long a busy stream may take to answer before it is left out: an admin page must not wait for a stuck proxy.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -28,6 +30,7 @@ pub(crate) struct Refusal {
 pub(crate) struct Standing {
     pub(crate) report: TypeReport,
     pub(crate) refusal: Option<Refusal>,
+    pub(crate) tally: Tally,
 }
 
 /// How far a stream is with one service.
@@ -43,6 +46,7 @@ pub(crate) struct Delivery {
 pub(crate) enum Question {
     Standing(oneshot::Sender<Vec<Standing>>),
     Delivery(ClusterName, oneshot::Sender<Delivery>),
+    Holdings(oneshot::Sender<Vec<Holdings>>),
 }
 
 /// A connected proxy.
@@ -76,6 +80,14 @@ impl Proxies {
         self.by_stream.len()
     }
 
+    /// The proxy of an id, or else the newest of a node: the one before it may be dead, and not known to be yet.
+    pub(crate) fn find(&self, id: &str) -> Option<Proxy> {
+        let all = self.all();
+        let exact = all.iter().find(|proxy| proxy.id() == id);
+        let newest = || all.iter().rfind(|proxy| proxy.node.id == id);
+        exact.or_else(newest).cloned()
+    }
+
     /// Every proxy, in the order of node ids, then of arrival.
     pub(crate) fn all(&self) -> Vec<Proxy> {
         let mut all: Vec<Proxy> = self.by_stream.iter().map(|entry| entry.value().clone()).collect();
@@ -97,7 +109,22 @@ impl Drop for Presence {
     }
 }
 
+impl From<Holdings> for Standing {
+    fn from(holdings: Holdings) -> Self {
+        Self {
+            tally: holdings.tally(),
+            report: holdings.report,
+            refusal: holdings.refusal,
+        }
+    }
+}
+
 impl Proxy {
+    /// Two streams of one node are two proxies to us.
+    pub(crate) fn id(&self) -> String {
+        format!("{}#{}", self.node.id, self.stream)
+    }
+
     /// How the stream stands, type by type; `None` when it is gone or too busy to say.
     pub(crate) async fn standing(&self) -> Option<Vec<Standing>> {
         self.ask(Question::Standing).await
@@ -106,6 +133,11 @@ impl Proxy {
     /// How far the stream is with a service.
     pub(crate) async fn delivery(&self, cluster: ClusterName) -> Option<Delivery> {
         self.ask(|reply| Question::Delivery(cluster, reply)).await
+    }
+
+    /// Every resource the stream wants, type by type.
+    pub(crate) async fn holdings(&self) -> Option<Vec<Holdings>> {
+        self.ask(Question::Holdings).await
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {

@@ -130,8 +130,8 @@ mod tests {
 
     fn changes(name: &str) -> Changes {
         Changes {
-            clusters: BTreeSet::new(),
             endpoints: [Arc::from(name)].into(),
+            ..Changes::default()
         }
     }
 

@@ -4,6 +4,7 @@
 //! module.
 
 mod ads;
+mod client_status;
 mod codec;
 mod convert;
 mod listener;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 pub(crate) use listener::bind;
@@ -23,7 +25,7 @@ use crate::config::{Tls, Xds};
 use crate::metrics::Metrics;
 use crate::proxies::Proxies;
 use crate::publication::Publication;
-use service::AggregatedDiscovery;
+use service::Discovery;
 
 /// An Envoy needs one stream, a client with a stream a type five.
 const STREAMS_PER_CONNECTION: u32 = 16;
@@ -71,7 +73,10 @@ pub(crate) async fn serve(config: &Xds, listener: TcpListener, shared: Shared) -
             .context("the TLS configuration of `xds.tls` does not work")?;
     }
     server
-        .add_service(AggregatedDiscovery::new(shared))
+        .add_routes(Routes::from(
+            axum::Router::new().fallback_service(Discovery::new(shared.clone())),
+        ))
+        .add_service(client_status::server(shared, config))
         .serve_with_incoming_shutdown(listener::incoming(listener), shutdown.cancelled_owned())
         .await
         .context("the xDS listener failed")

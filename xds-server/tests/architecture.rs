@@ -37,6 +37,9 @@ const LAW: &[(&str, &[&str])] = &[
             "envoy_types",
         ],
     ),
+    ("registry/src/own/model", PLAIN),
+    ("registry/src/own/ledger", PLAIN),
+    ("registry/src/own/journal", PLAIN),
     (
         "src/transport",
         &[
@@ -53,8 +56,27 @@ const LAW: &[(&str, &[&str])] = &[
     ("src/admin", &["tonic", "envoy_types", "crate::transport"]),
 ];
 
+/// What a value has no use for: who is registered is decided without a runtime, a clock or a disk.
+const PLAIN: &[&str] = &[
+    "tokio",
+    "tonic",
+    "axum",
+    "std::fs",
+    "SystemTime",
+    "Instant",
+    ".await",
+    "tracing",
+];
+
 /// Vendor types stay in their module.
-const VENDORS: &[(&str, &str)] = &[("etcd_client", "registry/src/etcd"), ("notify::", "registry/src/file")];
+const VENDORS: &[(&str, &str)] = &[
+    ("etcd_client", "registry/src/etcd"),
+    ("hickory_proto", "registry/src/dns"),
+    ("notify::", "registry/src/file"),
+    ("zookeeper_client", "registry/src/zookeeper"),
+    ("axum", "registry/src/own/api"),
+    ("leadsman_proto", "registry/src/own/api"),
+];
 
 /// Everything that ships.
 const PLACES: [&str; 6] = [

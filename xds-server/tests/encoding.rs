@@ -10,20 +10,28 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType,
 use envoy_types::pb::envoy::config::core::v3::address::Address as PbAddress;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use envoy_types::pb::envoy::config::core::v3::{ApiVersion, HealthStatus};
+use envoy_types::pb::envoy::config::core::v3::{ApiVersion, ControlPlane, HealthStatus};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
-use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
+use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::protobuf::value::Kind;
 use leadsman_core::model::{
     Address, Catalog, Endpoint, Evidence, Health, Locality, Provenance, Service, ServiceName, SourceName, Weight,
 };
 use leadsman_core::policy::{Protocol, ServiceSettings, resolve};
 use leadsman_core::snapshot::{Builder, Changes, ResourceType, Snapshot};
-use leadsman_core::xds::Response;
+use leadsman_core::xds::{Response, Variant};
 use prost::Message;
 
 fn endpoint(address: &str, weight: f64, health: Health, zone: &str) -> Endpoint {
@@ -43,12 +51,17 @@ fn endpoint(address: &str, weight: f64, health: Health, zone: &str) -> Endpoint 
 }
 
 fn snapshot(protocol: Protocol, endpoints: Vec<Endpoint>) -> Snapshot {
-    let (source, name) = (SourceName::new("shop").unwrap(), ServiceName::new("orders").unwrap());
     let settings = ServiceSettings {
         protocol,
         connect_timeout: Duration::from_millis(1_250),
         ..ServiceSettings::default()
     };
+    snapshot_with(settings, endpoints)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the settings are made for the call")]
+fn snapshot_with(settings: ServiceSettings, endpoints: Vec<Endpoint>) -> Snapshot {
+    let (source, name) = (SourceName::new("shop").unwrap(), ServiceName::new("orders").unwrap());
     let mut catalog = Catalog::new([source.clone()]);
     catalog.resync(
         &source,
@@ -63,9 +76,10 @@ fn snapshot(protocol: Protocol, endpoints: Vec<Endpoint>) -> Snapshot {
 
 /// Through a whole response, as a client receives it.
 fn received<M: Message + Default>(snapshot: &Snapshot, kind: ResourceType) -> M {
-    let resource = snapshot.get(kind, "orders").unwrap().clone();
+    let resource = snapshot.get(kind, "orders").unwrap();
     let version = resource.version.to_string();
     let response = Response {
+        variant: Variant::Delta,
         type_url: kind.type_url().into(),
         nonce: "7".to_owned(),
         resources: vec![resource],
@@ -85,7 +99,124 @@ fn received<M: Message + Default>(snapshot: &Snapshot, kind: ResourceType) -> M 
     assert_eq!((resource.name.as_str(), &resource.version), ("orders", &version));
     let any = resource.resource.as_ref().unwrap();
     assert_eq!(any.type_url, kind.type_url());
+    assert_eq!(any, &received_in_the_state_of_the_world(snapshot, kind));
     M::decode(any.value.as_slice()).unwrap()
+}
+
+/// The same, in the other variant of the protocol.
+fn received_in_the_state_of_the_world(snapshot: &Snapshot, kind: ResourceType) -> Any {
+    let response = Response {
+        variant: Variant::StateOfTheWorld,
+        type_url: kind.type_url().into(),
+        nonce: "7".to_owned(),
+        resources: vec![snapshot.get(kind, "orders").unwrap()],
+        removed: vec!["gone".into()],
+        system_version: 3,
+    };
+    let response = DiscoveryResponse::decode(response.encode("cp-1")).unwrap();
+    let [any] = response.resources.as_slice() else {
+        panic!("one resource expected")
+    };
+    let expected = DiscoveryResponse {
+        version_info: response.version_info.clone(),
+        resources: vec![any.clone()],
+        type_url: kind.type_url().to_owned(),
+        nonce: "7".to_owned(),
+        control_plane: Some(ControlPlane {
+            identifier: "cp-1".to_owned(),
+        }),
+        ..DiscoveryResponse::default()
+    };
+    assert_eq!(response, expected, "and nothing else is set");
+    assert_eq!(response.version_info.len(), 16);
+    any.clone()
+}
+
+#[test]
+fn a_listener_takes_its_routes_over_the_same_stream_and_a_route_leads_to_the_cluster() {
+    let snapshot = snapshot(Protocol::Grpc, vec![]);
+    let listener: Listener = received(&snapshot, ResourceType::Listener);
+    let any = listener.api_listener.clone().unwrap().api_listener.unwrap();
+    assert!(
+        any.type_url
+            .ends_with(".http_connection_manager.v3.HttpConnectionManager")
+    );
+    let manager = HttpConnectionManager::decode(any.value.as_slice()).unwrap();
+    let Some(RouteSpecifier::Rds(rds)) = &manager.route_specifier else {
+        panic!("routes by RDS expected")
+    };
+    assert_eq!(
+        (listener.name.as_str(), rds.route_config_name.as_str()),
+        ("orders", "orders")
+    );
+    let source = rds.config_source.clone().unwrap().config_source_specifier;
+    assert!(matches!(source, Some(ConfigSourceSpecifier::Ads(_))));
+    let filters: Vec<&str> = manager.http_filters.iter().map(|filter| filter.name.as_str()).collect();
+    assert_eq!(filters, ["envoy.filters.http.router"]);
+
+    let routes: RouteConfiguration = received(&snapshot, ResourceType::Route);
+    assert_eq!((routes.name.as_str(), routes.virtual_hosts.len()), ("orders", 1));
+    let host = &routes.virtual_hosts[0];
+    assert_eq!(
+        (host.name.as_str(), host.domains.as_slice()),
+        ("orders", &["*".to_owned()][..])
+    );
+    let [route] = host.routes.as_slice() else {
+        panic!("one route expected")
+    };
+    let path = route.r#match.clone().unwrap().path_specifier;
+    assert_eq!(path, Some(PathSpecifier::Prefix(String::new())));
+    let Some(Action::Route(action)) = &route.action else {
+        panic!("an action expected")
+    };
+    assert_eq!(
+        action.cluster_specifier,
+        Some(ClusterSpecifier::Cluster("orders".to_owned()))
+    );
+    assert_eq!(action.timeout.as_ref().map(|timeout| timeout.seconds), Some(15));
+}
+
+#[test]
+fn a_locality_weighs_what_its_usable_endpoints_do_and_can_be_one_a_weight() {
+    let endpoints = || {
+        vec![
+            endpoint("10.0.0.1:80", 3.0, Health::Healthy, "a"),
+            endpoint("10.0.0.2:80", 1.0, Health::Unknown, "a"),
+            endpoint("10.0.0.3:80", 7.0, Health::Unhealthy, "a"),
+            endpoint("10.0.0.4:80", 9.0, Health::Draining, "b"),
+        ]
+    };
+    let weights = |snapshot: &Snapshot| -> Vec<(String, u32, usize)> {
+        let assignment: ClusterLoadAssignment = received(snapshot, ResourceType::Endpoint);
+        let groups = assignment.endpoints.iter();
+        groups
+            .map(|group| {
+                let locality = group.locality.as_ref().unwrap();
+                let weight = group.load_balancing_weight.as_ref().unwrap().value;
+                (
+                    format!("{} {}", locality.zone, locality.sub_zone),
+                    weight,
+                    group.lb_endpoints.len(),
+                )
+            })
+            .collect()
+    };
+    let shown = |zone: &str, weight, count| (zone.to_owned(), weight, count);
+    assert_eq!(
+        weights(&snapshot(Protocol::Grpc, endpoints())),
+        [shown("a rack", 4, 3), shown("b rack", 1, 1)]
+    );
+    let settings = ServiceSettings {
+        weight_localities: true,
+        ..ServiceSettings::default()
+    };
+    let expected = [
+        shown("a rack#1", 1, 1),
+        shown("a rack#3", 3, 1),
+        shown("a rack#7", 1, 1),
+        shown("b rack#9", 1, 1),
+    ];
+    assert_eq!(weights(&snapshot_with(settings, endpoints())), expected);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use leadsman_tests::instance::{Instance, key};
 use leadsman_tests::observed::{Note, Observed};
 use leadsman_tests::wait::{PATIENT, until};
 
-use crate::rig::{Rig, padded, resyncs};
+use leadsman_tests::rigs::etcd::{Rig, padded, resyncs};
 
 pub(crate) async fn an_expired_lease_takes_its_instances_in_one_step(version: Version) {
     let mut rig = Rig::start(version).await;

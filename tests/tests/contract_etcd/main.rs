@@ -5,13 +5,12 @@
 
 mod history;
 mod network;
-mod rig;
 mod server;
 
 use leadsman_tests::contract;
 use leadsman_tests::etcd::Version;
 
-use rig::Rig;
+use leadsman_tests::rigs::etcd::Rig;
 
 contract! {
     etcd_3_5 => Rig::start(Version::V35);

@@ -11,7 +11,7 @@ use leadsman_tests::instance::Instance;
 use leadsman_tests::observed::{Observed, Shown, State, pace};
 use leadsman_tests::seed;
 
-use crate::rig::{Rig, resyncs};
+use leadsman_tests::rigs::etcd::{Rig, resyncs};
 
 pub(crate) async fn a_closed_connection_misses_nothing(version: Version) {
     let mut rig = Rig::start(version).await;

@@ -13,7 +13,7 @@ use leadsman_tests::observed::{Note, Observed};
 use leadsman_tests::wait::{PATIENT, until};
 use tempfile::TempDir;
 
-use crate::rig::Rig;
+use leadsman_tests::rigs::etcd::Rig;
 
 pub(crate) async fn a_refused_password_is_told_apart_and_the_right_one_is_read_anew(version: Version) {
     let mut rig = Rig::start(version).await;

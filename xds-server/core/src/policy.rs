@@ -6,9 +6,10 @@
 mod pace;
 mod resolve;
 mod settings;
+mod share;
 mod weight;
 
 pub use pace::{Pace, Urgency};
 pub use resolve::{Decision, Resolution, SourceView, resolve};
-pub use settings::{Merge, Protocol, ServiceSettings};
+pub use settings::{Merge, Percentages, PercentagesError, Protocol, ServiceSettings};
 pub use weight::{MAX_WEIGHT, WeightScale};

@@ -3,6 +3,7 @@
 //! A [`Snapshot`] is immutable, and clusters and their endpoints in it are of one instant. The [`Builder`] is its only
 //! writer.
 
+mod api_listener;
 mod builder;
 mod cluster;
 mod load_assignment;
@@ -14,6 +15,7 @@ pub use cluster::{ClusterName, ClusterSpec};
 pub use resource::{Resource, ResourceType, Version};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
@@ -24,6 +26,8 @@ type Table = RedBlackTreeMapSync<Arc<str>, Arc<Resource>>;
 pub struct Snapshot {
     clusters: Table,
     endpoints: Table,
+    /// What a route says beside the name of its cluster; every cluster has one.
+    routes: RedBlackTreeMapSync<Arc<str>, Duration>,
     unsure: RedBlackTreeSetSync<Arc<str>>,
     serial: u64,
     answering: bool,
@@ -31,17 +35,35 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub fn get(&self, kind: ResourceType, name: &str) -> Option<&Arc<Resource>> {
-        self.table(kind).get(name)
+    /// A resource by its name. Listeners and routes are made anew for each who asks.
+    pub fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+        let body = match kind {
+            ResourceType::Cluster => return self.clusters.get(name).cloned(),
+            ResourceType::Endpoint => return self.endpoints.get(name).cloned(),
+            ResourceType::Listener => api_listener::listener(self.routes.get_key_value(name)?.0),
+            ResourceType::Route => api_listener::route(name, *self.routes.get(name)?),
+        };
+        let name = self.routes.get_key_value(name)?.0.clone();
+        Some(Arc::new(Resource::new(kind, name, body, None)))
     }
 
-    /// Every resource of a type, in the order of the names.
+    /// Every resource that a client is given without having named it, in the order of the names.
     pub fn all(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
-        self.table(kind).values()
+        let table = match kind {
+            ResourceType::Cluster => Some(&self.clusters),
+            ResourceType::Endpoint => Some(&self.endpoints),
+            ResourceType::Listener | ResourceType::Route => None,
+        };
+        table.into_iter().flat_map(RedBlackTreeMapSync::values)
     }
 
-    pub fn len(&self, kind: ResourceType) -> usize {
-        self.table(kind).size()
+    /// How many clusters there are: as many as there are assignments, listeners and routes.
+    pub fn len(&self) -> usize {
+        self.clusters.size()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty()
     }
 
     /// Counts publications: `system_version_info`, which no client compares.
@@ -64,12 +86,5 @@ impl Snapshot {
     pub fn is_unsure(&self, name: &str) -> bool {
         let service = name.rsplit_once('@').map(|(service, _)| service);
         self.unsure.contains(name) || service.is_some_and(|service| self.unsure.contains(service))
-    }
-
-    fn table(&self, kind: ResourceType) -> &Table {
-        match kind {
-            ResourceType::Cluster => &self.clusters,
-            ResourceType::Endpoint => &self.endpoints,
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! The delta xDS protocol as a plain value.
+//! The xDS protocol, delta and state of the world, as a plain value.
 //!
-//! A [`DeltaStream`] is fed with requests and changes and asked for responses; it never waits. The rules are those of
+//! A [`DiscoveryStream`] is fed with requests and changes and asked for responses; it never waits. The rules are those of
 //! <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol> and of what Envoy really does where the page is
 //! silent. *Sent*, *acknowledged* and *rejected* are three things, for every resource apart.
 
@@ -10,6 +10,6 @@ mod stream;
 mod subscription;
 
 pub use index::{StreamId, SubscriberIndex};
-pub use message::{Interest, Node, ProtocolError, Request, Response};
-pub use stream::{DeltaStream, Limits};
+pub use message::{Interest, Node, ProtocolError, Request, Response, SotwRequest, Variant};
+pub use stream::{DiscoveryStream, Limits};
 pub use subscription::{ResourceState, TypeReport};

@@ -121,6 +121,16 @@ pub struct Counters {
     pub reconcile_drift: u64,
 }
 
+/// Instances that a registry lists as alive although they have not been heard of for longer than it should allow: it
+/// protects itself from removing many at once, or nobody removes anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overdue {
+    pub instances: u64,
+    /// How long ago the first of their leases ran out.
+    pub longest_seconds: u64,
+}
+
 /// One source as the admin API shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct SourceStatus {
@@ -137,6 +147,8 @@ pub struct SourceStatus {
     /// At most [`MAX_ERROR_BYTES`].
     pub last_error: Option<String>,
     pub counters: Counters,
+    /// As the latest listing says it; none where a registry does not tell when it heard of whom.
+    pub overdue: Overdue,
 }
 
 impl SourceStatus {
@@ -152,6 +164,7 @@ impl SourceStatus {
             last_event: None,
             last_error: None,
             counters: Counters::default(),
+            overdue: Overdue::default(),
         }
     }
 
@@ -216,6 +229,15 @@ impl EventSender {
             event,
         };
         self.events.send(event).await.map_err(|_| Error::Closed)
+    }
+
+    /// Instances that are listed although their time ran out, as the latest listing says it.
+    pub fn overdue(&self, overdue: Overdue) {
+        self.status.send_if_modified(|status| {
+            let differs = status.overdue != overdue;
+            status.overdue = overdue;
+            differs
+        });
     }
 
     /// For the log lines of an adapter.

@@ -12,12 +12,15 @@ mod reconcile;
 mod records;
 mod session;
 mod watch;
+mod writer;
 
 use std::convert::Infallible;
 
-pub use config::{Config, Tls};
+pub use config::Config;
 pub use layout::{Layout, LayoutChoice, UnknownLayout};
+pub(crate) use writer::{Stored, Writer};
 
+use crate::Settings;
 use crate::{Error, EventSender, Registry};
 use client::Link;
 use page_size::PageSize;

@@ -24,6 +24,7 @@ use self::scan::{Files, Reread, Scan, scan};
 pub use self::scan::{MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES};
 use self::watch::{Announcements, Pending, Watched};
 use crate::contract::{Error, Event, EventSender, Registry};
+use crate::settings::Settings;
 
 /// How often the directory is compared with what is held, whatever the watch says.
 const SAFETY_SCAN: Duration = Duration::from_secs(5);
@@ -38,6 +39,16 @@ pub struct Config {
     /// The directory that holds the `*.yaml` and `*.yml` files. A relative path counts from the folder of the
     /// configuration file, and is resolved before it gets here.
     pub path: PathBuf,
+}
+
+impl Settings for Config {
+    fn validate(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn files(&mut self) -> Vec<(&'static [&'static str], &mut PathBuf)> {
+        vec![(&["path"], &mut self.path)]
+    }
 }
 
 /// The registry that is a directory. What the files said last survives the end of a session.

@@ -4,14 +4,27 @@
 //! guard, or know Envoy: [`supervise`] does the first three once for all of them, and the model and policy the rest.
 //! Vendor types never leave their module.
 
+pub mod consul;
 mod contract;
+pub mod dns;
 pub mod etcd;
+pub mod eureka;
 pub mod file;
+mod held;
+mod http;
+pub mod kubernetes;
+mod layout;
+pub mod nacos;
+pub mod own;
+mod reconcile;
 mod session;
+mod settings;
 mod text;
+pub mod zookeeper;
 
 pub use contract::{
-    Breaker, Counters, Error, Event, EventSender, MAX_ERROR_BYTES, Registry, SourceEvent, SourceState, SourceStatus,
-    StatusReader,
+    Breaker, Counters, Error, Event, EventSender, MAX_ERROR_BYTES, Overdue, Registry, SourceEvent, SourceState,
+    SourceStatus, StatusReader,
 };
 pub use session::{SuperviseOptions, supervise};
+pub use settings::{Settings, Tls};

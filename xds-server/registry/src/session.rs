@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leadsman_core::model::SourceName;
+use leadsman_core::model::{Evidence, SourceName};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -200,8 +200,28 @@ impl Outage {
     }
 }
 
+/// A new epoch that the controller has not been told of: a session may be dropped while its listing waits for a controller
+/// that is behind, and by then its adapter has taken the new epoch for the usual state of things.
+#[derive(Debug, Default)]
+pub(crate) struct Untold(Option<Evidence>);
+
+impl Untold {
+    /// What a listing has to be told with: with the new epoch before it, if that was never told.
+    pub(crate) fn note(&mut self, evidence: Evidence) -> Evidence {
+        if matches!(evidence, Evidence::NewEpoch { .. }) {
+            self.0 = Some(evidence.clone());
+        }
+        self.0.clone().unwrap_or(evidence)
+    }
+
+    /// The controller has the listing.
+    pub(crate) fn told(&mut self) {
+        self.0 = None;
+    }
+}
+
 /// Jitter needs no more than to differ between processes and moments, which the standard library's hash keys do.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(0_u8)
 }
 

@@ -9,7 +9,7 @@ use leadsman_core::snapshot::{ClusterName, MAX_CLUSTERS, ResourceType};
 use leadsman_core::xds::ResourceState;
 
 use super::Admin;
-use super::read::{find, proxy_id, rejected};
+use super::read::{find, rejected};
 use crate::api;
 use crate::controller::Subject;
 use crate::proxies::Proxy;
@@ -140,7 +140,7 @@ async fn delivery(proxy: Proxy, cluster: ClusterName) -> Option<api::ExplainedPr
         .into_iter()
         .any(|state| matches!(state, ResourceState::Rejected { .. }));
     Some(api::ExplainedProxy {
-        id: proxy_id(&proxy),
+        id: proxy.id(),
         cluster: state(&delivery.cluster).0,
         assignment,
         version,

@@ -17,11 +17,15 @@ use tokio::sync::oneshot;
 use super::Admin;
 use crate::api;
 use crate::controller::{Command, Contents, Overview, Subject};
+use crate::holdings::Tally;
 use crate::metrics::Metrics;
 use crate::proxies::{Proxy, Standing};
 
 /// Says why something is changed; its presence is what a forged form of a browser lacks.
 const REASON: &str = "leadsman-reason";
+
+/// Refused resources that are shown by name; one is a mistake, hundreds are the same mistake.
+const MAX_QUARANTINED: usize = 100;
 
 /// A question that the controller is too late to answer: it is stuck, or shutting down.
 pub(super) fn unavailable() -> Response {
@@ -134,6 +138,20 @@ pub(super) async fn sources(State(admin): State<Admin>) -> Json<Vec<api::Source>
     Json(admin.sources().await)
 }
 
+/// What one source lists.
+pub(super) async fn source(State(admin): State<Admin>, Path(name): Path<String>) -> Response {
+    let Some(source) = admin.sources().await.into_iter().find(|source| source.name == name) else {
+        return problem(StatusCode::NOT_FOUND, format!("there is no source {name}"));
+    };
+    let Ok(asked) = SourceName::new(&name) else {
+        return problem(StatusCode::NOT_FOUND, "no such source".to_owned());
+    };
+    match admin.ask(|reply| Command::Listed(asked, reply)).await {
+        Some(listed) => Json(api::SourceDetail::new(source, listed)).into_response(),
+        None => unavailable(),
+    }
+}
+
 pub(super) async fn services(State(admin): State<Admin>) -> Response {
     match admin.ask(Command::Overview).await {
         Some(all) => Json(all.iter().map(summary).collect::<Vec<_>>()).into_response(),
@@ -229,33 +247,29 @@ pub(super) async fn proxies(State(admin): State<Admin>) -> Json<Vec<api::Proxy>>
 }
 
 pub(super) async fn proxy(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
-    let all = admin.proxies.all();
-    let found = all
-        .into_iter()
-        .find(|proxy| proxy_id(proxy) == id || proxy.node.id == id);
-    match found {
+    match admin.proxies.find(&id) {
         Some(proxy) => {
             let standing = proxy.standing().await;
             Json(describe(&proxy, standing)).into_response()
         }
-        None => problem(StatusCode::NOT_FOUND, format!("no proxy {id} is connected")),
+        None => not_connected(&id),
     }
 }
 
-/// Two streams of one node are two proxies to us.
-pub(super) fn proxy_id(proxy: &Proxy) -> String {
-    format!("{}#{}", proxy.node.id, proxy.stream)
+pub(super) fn not_connected(id: &str) -> Response {
+    problem(StatusCode::NOT_FOUND, format!("no proxy {id} is connected"))
 }
 
 fn describe(proxy: &Proxy, standing: Option<Vec<Standing>>) -> api::Proxy {
     api::Proxy {
-        id: proxy_id(proxy),
+        id: proxy.id(),
         node_id: proxy.node.id.clone(),
         cluster: proxy.node.cluster.clone(),
         locality: (&proxy.node.locality).into(),
         user_agent: proxy.node.user_agent.clone(),
         peer: proxy.peer.map(|peer| peer.to_string()).unwrap_or_default(),
         connected_since: proxy.connected_since.into(),
+        answering: standing.is_some(),
         types: standing
             .into_iter()
             .flatten()
@@ -266,18 +280,33 @@ fn describe(proxy: &Proxy, standing: Option<Vec<Standing>>) -> api::Proxy {
 }
 
 fn describe_type(standing: Standing) -> api::ProxyType {
-    let Standing { report, refusal } = standing;
+    let Standing { report, refusal, tally } = standing;
+    let Tally {
+        synced,
+        not_sent,
+        stale,
+        errors,
+    } = tally;
     api::ProxyType {
+        status: tally.worst().into(),
+        resources: (synced + not_sent + stale + errors) as u64,
+        not_sent: not_sent as u64,
         type_url: report.type_url.to_owned(),
         wildcard: report.wildcard,
         subscribed: report.subscribed as u64,
         sent: report.sent.saturating_sub(report.acked) as u64,
         acked: report.acked as u64,
         rejected: report.rejected.len() as u64,
-        last_nack: refusal.map(|refusal| api::Nack {
-            at: refusal.at.into(),
-            message: refusal.message,
-        }),
+        quarantined: report
+            .rejected
+            .iter()
+            .take(MAX_QUARANTINED)
+            .map(|(name, version)| api::Quarantined {
+                name: name.to_string(),
+                version: version.to_string(),
+            })
+            .collect(),
+        last_nack: refusal.map(api::Nack::from),
         oldest_unacked_ms: report
             .oldest_unacked
             .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
@@ -318,7 +347,6 @@ pub(super) async fn release(State(admin): State<Admin>, Path(source): Path<Strin
 }
 
 pub(super) async fn not_found() -> Response {
-    let paths =
-        "/livez /readyz /metrics /api/v1/{sources,services,services/NAME,explain/NAME,proxies,proxies/ID,guard}";
+    let paths = "/livez /readyz /metrics /api/v1/{sources,sources/NAME,services,services/NAME,explain/NAME,proxies,proxies/ID,proxies/ID/resources,guard}";
     problem(StatusCode::NOT_FOUND, format!("there is nothing here; try {paths}"))
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use leadsman_core::snapshot::ResourceType;
 use leadsman_registry::{SourceState, SourceStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -27,7 +26,7 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
             .iter()
             .map(|(source, contents)| (source.to_string(), contents.held))
             .collect(),
-        clusters: snapshot.len(ResourceType::Cluster),
+        clusters: snapshot.len(),
         serial: snapshot.serial(),
         proxies: admin.proxies.len(),
     };
@@ -56,7 +55,7 @@ struct Moment {
     proxies: usize,
 }
 
-/// A counter of a source, by name.
+/// A counter or a gauge of a source, by name.
 type SourceCounter = (&'static str, &'static str, fn(&SourceStatus) -> u64);
 
 const SOURCE_COUNTERS: [SourceCounter; 8] = [
@@ -90,6 +89,24 @@ const SOURCE_COUNTERS: [SourceCounter; 8] = [
     ),
 ];
 
+const SOURCE_GAUGES: [SourceCounter; 3] = [
+    (
+        "source_revision",
+        "The registry's own revision, as last heard",
+        |status| status.revision,
+    ),
+    (
+        "source_overdue_instances",
+        "Instances that are listed as alive although their leases ran out",
+        |status| status.overdue.instances,
+    ),
+    (
+        "source_overdue_seconds",
+        "How long ago the first of these leases ran out",
+        |status| status.overdue.longest_seconds,
+    ),
+];
+
 impl Collector for Moment {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (name, help, count) in SOURCE_COUNTERS {
@@ -105,11 +122,12 @@ impl Collector for Moment {
             let labels = [("source", status.name.as_str()), ("kind", status.kind)];
             ConstGauge::new(i64::from(status.state == SourceState::Live)).encode(family.encode_family(&labels)?)?;
         }
-        let help = "The registry's own revision, as last heard";
-        let mut family = encoder.encode_descriptor("source_revision", help, None, MetricType::Gauge)?;
-        for status in &self.sources {
-            let labels = [("source", status.name.as_str())];
-            ConstGauge::new(status.revision).encode(family.encode_family(&labels)?)?;
+        for (name, help, value) in SOURCE_GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for status in &self.sources {
+                let labels = [("source", status.name.as_str())];
+                ConstGauge::new(value(status)).encode(family.encode_family(&labels)?)?;
+            }
         }
         let help = "Endpoints kept although a registry that is not the one it was does not list them";
         let mut family = encoder.encode_descriptor("guard_held_endpoints", help, None, MetricType::Gauge)?;

@@ -42,7 +42,7 @@ impl From<&ServiceSettings> for Settings {
             connect_timeout: humantime::format_duration(settings.connect_timeout).to_string(),
             timeout: humantime::format_duration(settings.timeout).to_string(),
             sources: settings.sources.iter().map(ToString::to_string).collect(),
-            merge: settings.merge,
+            merge: settings.merge.clone(),
         }
     }
 }

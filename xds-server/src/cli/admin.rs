@@ -32,9 +32,28 @@ pub(super) struct Server {
 impl Server {
     /// `path` begins with a slash; what came from a user in it is encoded with [`segment`].
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        Address {
+            flag: "--server",
+            url: &self.server,
+        }
+        .get(path)
+        .await
+    }
+}
+
+/// Where to ask, and the flag that said so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address<'a> {
+    pub(super) flag: &'static str,
+    pub(super) url: &'a str,
+}
+
+impl Address<'_> {
+    /// `path` begins with a slash.
+    pub(super) async fn get<T: DeserializeOwned>(self, path: &str) -> Result<T, Failure> {
         let uri = self.uri(path)?;
         let unreachable = |why: &dyn std::fmt::Display| {
-            Failure::Unreachable(format!("{}: the server can't be reached: {why}", self.server))
+            Failure::Unreachable(format!("{}: the server can't be reached: {why}", self.url))
         };
         let (status, body) = tokio::time::timeout(TIMEOUT, exchange(uri))
             .await
@@ -42,7 +61,7 @@ impl Server {
             .map_err(|error| unreachable(&error))?;
         if status.is_success() {
             return serde_json::from_slice(&body)
-                .map_err(|error| Failure::Other(format!("{}{path}: not understood: {error}", self.server)));
+                .map_err(|error| Failure::Other(format!("{}{path}: not understood: {error}", self.url)));
         }
         let said = serde_json::from_slice(&body).map_or_else(|_| status.to_string(), |problem: Problem| problem.error);
         Err(match status {
@@ -53,9 +72,9 @@ impl Server {
         })
     }
 
-    fn uri(&self, path: &str) -> Result<Uri, Failure> {
-        let base = self.server.trim_end_matches('/');
-        let usage = |why: &str| Failure::Usage(format!("--server {:?}: {why}", self.server));
+    fn uri(self, path: &str) -> Result<Uri, Failure> {
+        let base = self.url.trim_end_matches('/');
+        let usage = |why: &str| Failure::Usage(format!("{} {:?}: {why}", self.flag, self.url));
         let uri: Uri = format!("{base}{path}").parse().map_err(|_| usage("not a url"))?;
         match uri.scheme_str() {
             Some("http") => Ok(uri),
@@ -96,8 +115,8 @@ pub(super) fn segment(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn server(url: &str) -> Server {
-        Server { server: url.to_owned() }
+    fn server(url: &str) -> Address<'_> {
+        Address { flag: "--server", url }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `leadsman bootstrap`: what an Envoy needs to find us, and nothing else.
+//! `leadsman bootstrap`: what an Envoy, or a gRPC client, needs to find us, and nothing else.
 //!
 //! The text is the same for the same flags, holds no secret, and is written so that a person can edit it. JSON is
 //! read back from the YAML, so the two can't differ.
@@ -44,6 +44,9 @@ pub(super) struct Bootstrap {
     /// The private key of the certificate (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// For a gRPC client instead: what goes into the file that `GRPC_XDS_BOOTSTRAP` names, as JSON.
+    #[arg(long, conflicts_with_all = ["admin", "output"])]
+    grpc: bool,
     /// How to print it.
     #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
     output: Format,
@@ -91,6 +94,9 @@ impl Bootstrap {
                 "Envoy needs a node id and a cluster that are not empty".to_owned(),
             ));
         }
+        if self.grpc {
+            return output::print(&output::json(&self.grpc_bootstrap())?);
+        }
         let yaml = self.yaml();
         output::print(&match self.output {
             Format::Yaml => yaml,
@@ -117,12 +123,52 @@ impl Bootstrap {
         )
     }
 
-    fn locality(&self) -> String {
-        let parts = [
+    /// The format is gRPC's own: <https://github.com/grpc/proposal/blob/master/A27-xds-global-load-balancing.md>.
+    fn grpc_bootstrap(&self) -> serde_json::Value {
+        let mut node = serde_json::json!({ "id": self.node_id, "cluster": self.cluster });
+        let parts = self.locality_parts();
+        let locality: serde_json::Map<_, _> = parts
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?.into())))
+            .collect();
+        if !locality.is_empty() {
+            node["locality"] = locality.into();
+        }
+        let credentials = match &self.tls_ca {
+            None => serde_json::json!({ "type": "insecure" }),
+            Some(ca) => {
+                let mut config = serde_json::json!({ "ca_certificate_file": ca });
+                if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+                    config["certificate_file"] = cert.display().to_string().into();
+                    config["private_key_file"] = key.display().to_string().into();
+                }
+                serde_json::json!({ "type": "tls", "config": config })
+            }
+        };
+        let host = match self.xds.host.parse::<IpAddr>() {
+            Ok(IpAddr::V6(_)) => format!("[{}]", self.xds.host),
+            Ok(IpAddr::V4(_)) | Err(_) => self.xds.host.clone(),
+        };
+        serde_json::json!({
+            "node": node,
+            "xds_servers": [{
+                "server_uri": format!("{host}:{}", self.xds.port),
+                "channel_creds": [credentials],
+                "server_features": ["xds_v3"],
+            }],
+        })
+    }
+
+    fn locality_parts(&self) -> [(&'static str, &Option<String>); 3] {
+        [
             ("region", &self.region),
             ("zone", &self.zone),
             ("sub_zone", &self.sub_zone),
-        ];
+        ]
+    }
+
+    fn locality(&self) -> String {
+        let parts = self.locality_parts();
         let mut text = String::new();
         for (key, value) in parts {
             if let Some(value) = value {
@@ -220,6 +266,21 @@ mod tests {
         assert_eq!(value["static_resources"]["clusters"][0]["type"], "STRICT_DNS");
         assert_eq!(value["static_resources"]["clusters"][0].get("transport_socket"), None);
         assert_eq!(value["node"].get("locality"), None);
+    }
+
+    #[test]
+    fn a_grpc_client_gets_its_own_format() {
+        let flags = ["--grpc", "--xds", "[::1]:18000", "--zone", "a", "--tls-ca", "ca.pem"];
+        let expected = serde_json::json!({
+            "node": { "id": "edge-1", "cluster": "envoy", "locality": { "zone": "a" } },
+            "xds_servers": [{
+                "server_uri": "[::1]:18000",
+                "channel_creds": [{ "type": "tls", "config": { "ca_certificate_file": "ca.pem" } }],
+                "server_features": ["xds_v3"],
+            }],
+        });
+        assert_eq!(bootstrap(&flags).unwrap().grpc_bootstrap(), expected);
+        assert!(bootstrap(&["--grpc", "-o", "yaml"]).is_err());
     }
 
     #[test]

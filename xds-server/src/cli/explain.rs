@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use leadsman_core::policy::Merge;
+
 use super::Failure;
 use super::admin::{Server, segment};
 use super::output::{self, Output, Table, age, visible};
@@ -72,9 +74,22 @@ fn head(explanation: &Explanation) -> String {
         word(&settings.protocol),
         settings.connect_timeout,
         settings.timeout,
-        word(&settings.merge),
+        merge(&settings.merge),
         visible(&asked),
     )
+}
+
+fn merge(merge: &Merge) -> String {
+    match merge {
+        Merge::Priority | Merge::Union | Merge::Fallback => word(merge),
+        Merge::Percentage(parts) => {
+            let parts: Vec<String> = parts
+                .iter()
+                .map(|(source, part)| format!("{source} {part} %"))
+                .collect();
+            visible(&parts.join(" and "))
+        }
+    }
 }
 
 /// The word the configuration has for a choice.

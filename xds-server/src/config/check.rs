@@ -203,6 +203,14 @@ impl Checks<'_> {
             if service.sources.is_some() {
                 self.service_sources(key, &known);
             }
+            for (place, name) in service.named_sources() {
+                if place == "merge.percentage" && !known.contains(name.as_str()) {
+                    let origin = Origin::Key(path(["services", key, "merge", "percentage", name.as_str()]));
+                    let names: Vec<_> = known.iter().map(String::as_str).collect();
+                    let hint = format!("configured under `sources:`: {}", names.join(", "));
+                    self.error(origin, format!("{:?} is not a source", name.as_str()), &hint);
+                }
+            }
         }
     }
 

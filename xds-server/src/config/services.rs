@@ -36,8 +36,25 @@ pub struct Service {
     /// The sources to ask, most trusted first. Default: every source, in the order of their names.
     #[serde(deserialize_with = "format::source_names")]
     pub sources: Option<Vec<SourceName>>,
-    /// What to do when several sources know the service: priority, union or fallback. Default: `priority`.
+    /// What to do when several sources know the service: priority, union, fallback, or
+    /// `{ percentage: { SOURCE: 90, OTHER: 10 } }`. Default: `priority`.
     pub merge: Option<Merge>,
+    /// Whether endpoints of one weight make a locality of their own, for gRPC clients, which weigh localities and not
+    /// endpoints. Default: `false`.
+    pub weight_localities: Option<bool>,
+}
+
+impl Service {
+    /// The sources that are named, for whatever reason, with the path of the key that names them.
+    pub(super) fn named_sources(&self) -> impl Iterator<Item = (&'static str, &SourceName)> {
+        let asked = self.sources.iter().flatten().map(|name| ("sources", name));
+        let percentages = match &self.merge {
+            Some(Merge::Percentage(percentages)) => Some(percentages),
+            Some(Merge::Priority | Merge::Union | Merge::Fallback) | None => None,
+        };
+        let divided = percentages.into_iter().flat_map(|percentages| percentages.iter());
+        asked.chain(divided.map(|(name, _)| ("merge.percentage", name)))
+    }
 }
 
 impl Services {
@@ -50,7 +67,10 @@ impl Services {
             connect_timeout: self.pick(own, |s| s.connect_timeout).unwrap_or(builtin.connect_timeout),
             timeout: self.pick(own, |s| s.timeout).unwrap_or(builtin.timeout),
             sources: self.pick(own, |s| s.sources.clone()).unwrap_or(builtin.sources),
-            merge: self.pick(own, |s| s.merge).unwrap_or(builtin.merge),
+            merge: self.pick(own, |s| s.merge.clone()).unwrap_or(builtin.merge),
+            weight_localities: self
+                .pick(own, |s| s.weight_localities)
+                .unwrap_or(builtin.weight_localities),
         }
     }
 
@@ -88,7 +108,7 @@ mod tests {
         let services: Services = serde_saphyr::from_str(
             r#"
             "*": { protocol: http2, timeout: 3s, sources: [b, a] }
-            orders: { protocol: grpc, connect_timeout: 250ms, merge: union }
+            orders: { protocol: grpc, connect_timeout: 250ms, merge: union, weight_localities: true }
             "#,
         )
         .unwrap();
@@ -102,6 +122,7 @@ mod tests {
                 timeout: Duration::from_secs(3),
                 sources: vec![source("b"), source("a")],
                 merge: Merge::Union,
+                weight_localities: true,
             }
         );
         let other = services.settings(&ServiceName::new("other").unwrap());
@@ -113,6 +134,7 @@ mod tests {
                 timeout: Duration::from_secs(3),
                 sources: vec![source("b"), source("a")],
                 merge: Merge::Priority,
+                weight_localities: false,
             }
         );
         assert_eq!(

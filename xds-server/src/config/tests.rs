@@ -174,6 +174,43 @@ leadsman.yaml:3:79: warning: sources.b.etcd.tls.ca: ca.pem can't be read: No suc
 }
 
 #[test]
+fn a_registry_of_our_own_needs_a_port_of_its_own_and_says_whom_it_is_open_to() {
+    check(
+        r#"sources:
+  a: { registry: {} }
+  b: { registry: { listen: 0.0.0.0:18002, insecure: true } }
+  c: { registry: { listen: 0.0.0.0:18003, store: {} } }
+  d: { registry: { listen: 127.0.0.1:18001, tokens: tokens.yaml } }
+"#,
+        r#"leadsman.yaml:3:28: sources.b.registry.listen: 0.0.0.0:18002 is taken by `sources.a.registry.listen` (127.0.0.1:18002)
+  3 |   b: { registry: { listen: 0.0.0.0:18002, insecure: true } }
+    |                            ^
+  hint: give the listeners different ports
+leadsman.yaml:3:28: warning: sources.b.registry.listen: 0.0.0.0:18002 lets everybody who reaches it register anything
+  3 |   b: { registry: { listen: 0.0.0.0:18002, insecure: true } }
+    |                            ^
+  hint: name a file of `tokens:`, or ask for certificates by `tls.client_ca`
+leadsman.yaml:4:28: sources.c.registry.listen: listen 0.0.0.0:18003 would serve plaintext to other machines: configure `tls`, or say `insecure: true`
+  4 |   c: { registry: { listen: 0.0.0.0:18003, store: {} } }
+    |                            ^
+  hint: see the registry keys in docs/configuration.md
+leadsman.yaml:4:28: warning: sources.c.registry.listen: 0.0.0.0:18003 lets everybody who reaches it register anything
+  4 |   c: { registry: { listen: 0.0.0.0:18003, store: {} } }
+    |                            ^
+  hint: name a file of `tokens:`, or ask for certificates by `tls.client_ca`
+leadsman.yaml:5:28: sources.d.registry.listen: 127.0.0.1:18001 is taken by `admin.listen` (127.0.0.1:18001)
+  5 |   d: { registry: { listen: 127.0.0.1:18001, tokens: tokens.yaml } }
+    |                            ^
+  hint: give the listeners different ports
+leadsman.yaml:5:53: warning: sources.d.registry.tokens: tokens.yaml can't be read: No such file or directory (os error 2)
+  5 |   d: { registry: { listen: 127.0.0.1:18001, tokens: tokens.yaml } }
+    |                                                     ^
+  hint: the source waits for the file; relative paths start at the configuration file
+"#,
+    );
+}
+
+#[test]
 fn a_text_that_is_not_yaml_is_one_mistake_with_its_place() {
     let said = said("node:\n  id: [a\nxds: 1\n", &Overrides::default());
     assert!(said.starts_with("leadsman.yaml:3:"), "{said}");
@@ -269,29 +306,85 @@ fn a_service_can_not_move_to_a_source_that_is_not_watched_yet() {
     assert_eq!(new.services_beyond(&new), [""; 0]);
 }
 
+/// Each section by the beginning of its keys, and a text with an unknown key in it: serde then lists the known ones.
+const SECTIONS: &[(&str, &str)] = &[
+    ("", "zzz: 1"),
+    ("node.", "node: { zzz: 1 }"),
+    ("xds.", "xds: { zzz: 1 }"),
+    ("xds.tls.", "xds: { tls: { cert: a, key: b, zzz: 1 } }"),
+    ("admin.", "admin: { zzz: 1 }"),
+    ("services.NAME.", "services: { a: { zzz: 1 } }"),
+    ("sources.NAME.file.", "sources: { a: { file: { path: a, zzz: 1 } } }"),
+    (
+        "sources.NAME.etcd.",
+        "sources: { a: { etcd: { endpoints: [http://a:1], prefix: a, zzz: 1 } } }",
+    ),
+    (
+        "sources.NAME.zookeeper.",
+        "sources: { a: { zookeeper: { servers: [a:1], prefix: /a, zzz: 1 } } }",
+    ),
+    (
+        "sources.NAME.eureka.",
+        "sources: { a: { eureka: { endpoints: ['http://a:1/'], zzz: 1 } } }",
+    ),
+    (
+        "sources.NAME.eureka.tls.",
+        "sources: { a: { eureka: { endpoints: ['http://a:1/'], tls: { zzz: 1 } } } }",
+    ),
+    (
+        "sources.NAME.etcd.tls.",
+        "sources: { a: { etcd: { endpoints: [http://a:1], prefix: a, tls: { zzz: 1 } } } }",
+    ),
+    (
+        "sources.NAME.consul.",
+        "sources: { a: { consul: { endpoints: [http://a:1], zzz: 1 } } }",
+    ),
+    ("sources.NAME.registry.", "sources: { a: { registry: { zzz: 1 } } }"),
+    (
+        "sources.NAME.registry.tls.",
+        "sources: { a: { registry: { tls: { cert: a, key: b, zzz: 1 } } } }",
+    ),
+    (
+        "sources.NAME.registry.store.",
+        "sources: { a: { registry: { store: { zzz: 1 } } } }",
+    ),
+    (
+        "sources.NAME.registry.store.embedded.",
+        "sources: { a: { registry: { store: { embedded: { path: a, zzz: 1 } } } } }",
+    ),
+    (
+        "sources.NAME.consul.tls.",
+        "sources: { a: { consul: { endpoints: [http://a:1], tls: { zzz: 1 } } } }",
+    ),
+    ("sources.NAME.kubernetes.", "sources: { a: { kubernetes: { zzz: 1 } } }"),
+    (
+        "sources.NAME.kubernetes.tls.",
+        "sources: { a: { kubernetes: { tls: { zzz: 1 } } } }",
+    ),
+    (
+        "sources.NAME.nacos.",
+        "sources: { a: { nacos: { endpoints: [http://a:1], zzz: 1 } } }",
+    ),
+    (
+        "sources.NAME.nacos.tls.",
+        "sources: { a: { nacos: { endpoints: [http://a:1], tls: { zzz: 1 } } } }",
+    ),
+    (
+        "sources.NAME.dns.",
+        "sources: { a: { dns: { names: { b: { name: c } }, zzz: 1 } } }",
+    ),
+    (
+        "sources.NAME.dns.names.NAME.",
+        "sources: { a: { dns: { names: { b: { name: c, zzz: 1 } } } } }",
+    ),
+];
+
 #[test]
 fn every_key_of_the_format_is_in_the_printed_defaults_and_in_the_documentation() {
-    // An unknown key makes serde list the known ones: the list is the format, and can't be forgotten here.
+    // The list is the format, and can't be forgotten here.
     let documentation = include_str!("../../../docs/configuration.md");
-    let sections = [
-        ("", "zzz: 1"),
-        ("node.", "node: { zzz: 1 }"),
-        ("xds.", "xds: { zzz: 1 }"),
-        ("xds.tls.", "xds: { tls: { cert: a, key: b, zzz: 1 } }"),
-        ("admin.", "admin: { zzz: 1 }"),
-        ("services.NAME.", "services: { a: { zzz: 1 } }"),
-        ("sources.NAME.file.", "sources: { a: { file: { path: a, zzz: 1 } } }"),
-        (
-            "sources.NAME.etcd.",
-            "sources: { a: { etcd: { endpoints: [http://a:1], prefix: a, zzz: 1 } } }",
-        ),
-        (
-            "sources.NAME.etcd.tls.",
-            "sources: { a: { etcd: { endpoints: [http://a:1], prefix: a, tls: { zzz: 1 } } } }",
-        ),
-    ];
     let mut missing = Vec::new();
-    for (prefix, text) in sections {
+    for (prefix, text) in SECTIONS {
         for key in known_keys(text) {
             let is_section = prefix.is_empty() || key == "tls";
             let documented = is_section || documentation.contains(&format!("| `{prefix}{key}` |"));

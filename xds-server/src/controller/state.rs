@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use leadsman_core::model::{Catalog, ChangeSet, Presence, Rejection, ServiceName, SourceName};
+use leadsman_core::model::{Catalog, ChangeSet, Endpoint, Presence, Rejection, ServiceName, SourceName};
 use leadsman_core::policy::{Pace, Resolution, ServiceSettings, resolve};
 use leadsman_core::snapshot::{Builder, Changes, ClusterName, ResourceType, Snapshot};
 use leadsman_registry::{Event, SourceEvent};
@@ -249,6 +249,20 @@ impl State {
             (source.clone(), Contents { held, unattributed })
         };
         self.catalog.sources().map(of).collect()
+    }
+
+    pub(super) fn listed(&self, source: &SourceName) -> Presence<BTreeMap<ServiceName, Vec<Endpoint>>> {
+        match self.catalog.listed(source) {
+            Presence::Unknown => Presence::Unknown,
+            Presence::Known(services) => {
+                let owned = services.into_iter();
+                Presence::Known(
+                    owned
+                        .map(|(name, own)| (name, own.into_iter().cloned().collect()))
+                        .collect(),
+                )
+            }
+        }
     }
 
     fn rejections(&self, name: &ServiceName) -> Vec<(SourceName, Rejection)> {

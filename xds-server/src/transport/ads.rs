@@ -7,15 +7,16 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use leadsman_core::snapshot::ResourceType;
-use leadsman_core::xds::{DeltaStream, Limits, Node};
+use leadsman_core::xds::{DiscoveryStream, Limits, Node};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-use super::{Shared, convert};
+use super::Shared;
+use super::convert::Ask;
+use crate::holdings::{self, Holdings};
 use crate::metrics::Metrics;
 use crate::proxies::{Delivery, Presence, Proxy, Question, Refusal, Standing};
 use crate::publication::Seat;
@@ -27,31 +28,35 @@ const QUESTIONS: usize = 8;
 
 struct Stream {
     seat: Seat,
-    protocol: DeltaStream,
+    protocol: DiscoveryStream,
+    /// The one type of the stream, unless it is aggregated.
+    only: Option<ResourceType>,
     started: Instant,
     peer: Option<SocketAddr>,
     shared: Shared,
     questions: mpsc::Sender<Question>,
     presence: Option<Presence>,
-    refusals: [Option<Refusal>; 2],
+    refusals: [Option<Refusal>; ResourceType::ALL.len()],
 }
 
 /// Starts the task of a stream and returns what it will send.
-pub(super) fn open(
+pub(super) fn open<R: Ask>(
     shared: &Shared,
-    request: Request<Streaming<DeltaDiscoveryRequest>>,
+    only: Option<ResourceType>,
+    request: Request<Streaming<R>>,
 ) -> ReceiverStream<Result<Bytes, Status>> {
     let (responses, sent) = mpsc::channel(READY);
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let stream = Stream {
         seat: shared.publication.enter(),
-        protocol: DeltaStream::new(Limits::default()),
+        protocol: DiscoveryStream::new(R::VARIANT, Limits::default()),
+        only,
         started: Instant::now(),
         peer: request.remote_addr(),
         shared: shared.clone(),
         questions,
         presence: None,
-        refusals: [None, None],
+        refusals: [const { None }; ResourceType::ALL.len()],
     };
     shared.metrics.stream_opened();
     // The task ends with its client: when the transport drops the receiver, and at shutdown.
@@ -67,9 +72,9 @@ pub(super) fn open(
 }
 
 impl Stream {
-    async fn run(
+    async fn run<R: Ask>(
         mut self,
-        mut requests: Streaming<DeltaDiscoveryRequest>,
+        mut requests: Streaming<R>,
         responses: &mpsc::Sender<Result<Bytes, Status>>,
         mut asked: mpsc::Receiver<Question>,
     ) -> Result<(), Status> {
@@ -107,13 +112,28 @@ impl Stream {
         }
     }
 
-    fn handle(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
-        let request = convert::request(request);
-        self.note_answer(&request);
-        let interests = self
-            .protocol
-            .handle_request(request)
+    fn handle(&mut self, mut request: impl Ask) -> Result<(), Status> {
+        if let Some(only) = self.only {
+            let type_url = request.type_url();
+            if type_url.is_empty() {
+                only.type_url().clone_into(type_url);
+            } else if type_url != only.type_url() {
+                return Err(Status::invalid_argument(format!(
+                    "this service is for {} alone",
+                    only.type_url()
+                )));
+            }
+        }
+        let refused = self.note_answer(&mut request);
+        let before = refused.map(|kind| self.protocol.quarantines(kind));
+        let interests = request
+            .hand_to(&mut self.protocol)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if let (Some(kind), Some(before)) = (refused, before) {
+            self.shared
+                .metrics
+                .quarantined(kind, self.protocol.quarantines(kind) - before);
+        }
         self.seat.update(&interests);
         if let (None, Some(node)) = (&self.presence, self.protocol.node().cloned()) {
             self.presence = Some(self.announce(node));
@@ -132,16 +152,16 @@ impl Stream {
         })
     }
 
-    fn note_answer(&mut self, request: &leadsman_core::xds::Request) {
-        let Some(kind) = ResourceType::from_type_url(&request.type_url) else {
-            return;
-        };
-        if request.response_nonce.is_empty() {
-            return;
+    /// Counts and logs an answer, and says of which type a refusal is.
+    fn note_answer(&mut self, request: &mut impl Ask) -> Option<ResourceType> {
+        let kind = ResourceType::from_type_url(request.type_url())?;
+        let (nonce, error) = request.answer();
+        if nonce.is_empty() {
+            return None;
         }
-        let Some(message) = &request.error_detail else {
+        let Some(message) = error else {
             self.shared.metrics.acked(kind);
-            return;
+            return None;
         };
         self.shared.metrics.nacked(kind);
         let message: String = message.chars().take(Metrics::MAX_LOGGED_CHARS).collect();
@@ -154,6 +174,7 @@ impl Stream {
         if let Some(slot) = self.refusals.get_mut(slot(kind)) {
             *slot = Some(refusal);
         }
+        Some(kind)
     }
 
     fn take_letters(&mut self) {
@@ -174,15 +195,21 @@ impl Stream {
         Some(bytes)
     }
 
+    fn holdings(&self) -> Vec<Holdings> {
+        let mut holdings = holdings::of(&self.protocol, &self.seat.snapshot(), self.started.elapsed());
+        for of in &mut holdings {
+            of.refusal = self.refusals.get(slot(of.kind)).cloned().flatten();
+        }
+        holdings
+    }
+
     /// Whoever asked may have gone away; then the answer is for nobody.
     fn answer(&self, question: Question) {
         match question {
             Question::Standing(reply) => {
-                let reports = self.protocol.report(self.started.elapsed());
-                let refusals = self.refusals.iter().cloned();
-                let standing = reports.into_iter().zip(refusals);
-                drop(reply.send(standing.map(|(report, refusal)| Standing { report, refusal }).collect()));
+                drop(reply.send(self.holdings().into_iter().map(Standing::from).collect()));
             }
+            Question::Holdings(reply) => drop(reply.send(self.holdings())),
             Question::Delivery(cluster, reply) => drop(reply.send(Delivery {
                 cluster: self.protocol.state(ResourceType::Cluster, cluster.as_str()),
                 assignment: self.protocol.state(ResourceType::Endpoint, cluster.as_str()),
@@ -206,5 +233,7 @@ fn slot(kind: ResourceType) -> usize {
     match kind {
         ResourceType::Cluster => 0,
         ResourceType::Endpoint => 1,
+        ResourceType::Listener => 2,
+        ResourceType::Route => 3,
     }
 }

@@ -1,34 +1,36 @@
 //! Messages to bytes: requests are decoded here, responses arrive encoded.
 
+use std::marker::PhantomData;
+
 use bytes::{BufMut, Bytes};
-use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
-use prost::Message;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use super::convert::Ask;
 
 /// Small, because every idle stream keeps them; messages that are ready together are still merged.
 const BUFFERS: (usize, usize) = (1 << 10, 32 << 10);
 
-/// The codec of the delta method.
+/// The codec of a method that takes requests of one variant.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct DeltaCodec;
+pub(super) struct RawCodec<R>(PhantomData<fn() -> R>);
 
-impl Codec for DeltaCodec {
+impl<R: Ask> Codec for RawCodec<R> {
     type Encode = Bytes;
-    type Decode = DeltaDiscoveryRequest;
+    type Decode = R;
     type Encoder = Self;
     type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
-        Self
+        Self(PhantomData)
     }
 
     fn decoder(&mut self) -> Self {
-        Self
+        Self(PhantomData)
     }
 }
 
-impl Encoder for DeltaCodec {
+impl<R: Ask> Encoder for RawCodec<R> {
     type Item = Bytes;
     type Error = Status;
 
@@ -42,14 +44,14 @@ impl Encoder for DeltaCodec {
     }
 }
 
-impl Decoder for DeltaCodec {
-    type Item = DeltaDiscoveryRequest;
+impl<R: Ask> Decoder for RawCodec<R> {
+    type Item = R;
     type Error = Status;
 
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<DeltaDiscoveryRequest>, Status> {
-        DeltaDiscoveryRequest::decode(from)
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<R>, Status> {
+        R::decode(from)
             .map(Some)
-            .map_err(|error| Status::invalid_argument(format!("not a DeltaDiscoveryRequest: {error}")))
+            .map_err(|error| Status::invalid_argument(format!("not a {}: {error}", R::NAME)))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -10,6 +10,7 @@ use anyhow::Context;
 use crate::demo::screen::{Screen, span};
 use crate::demo::wait::{SOON, expect};
 use crate::demo::world::{ORDERS, World};
+use crate::latency::percentile;
 
 /// Half of them take the instance away, half of them bring it back: an even number leaves it there.
 const CHANGES: usize = 200;
@@ -83,26 +84,5 @@ async fn until_shown(world: &World, line: &str, present: bool, asked: &mut Vec<D
             "it is still there"
         };
         expect(begun.elapsed() < SOON, &format!("{line} to come or go"), saw)?;
-    }
-}
-
-/// The smallest value that at least this share of the sorted values does not exceed.
-fn percentile(sorted: &[Duration], share: f64) -> Option<Duration> {
-    let exceeding = sorted.iter().enumerate();
-    let last = sorted.len();
-    let mut enough = exceeding.filter(|(index, _)| (*index + 1) as f64 >= share * last as f64);
-    enough.next().map(|(_, value)| *value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_were_measured() {
-        let sorted: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
-        let at = |share| percentile(&sorted, share).unwrap().as_millis();
-        assert_eq!((at(0.5), at(0.99), at(1.0)), (100, 198, 200));
-        assert_eq!(percentile(&[], 0.5), None);
     }
 }

@@ -232,6 +232,23 @@ impl Catalog {
         }
     }
 
+    /// What `source` itself lists now, by service: without what is kept although it does not list it any more. Unknown
+    /// while it has not answered, and of a source that is not configured.
+    pub fn listed(&self, source: &SourceName) -> Presence<BTreeMap<ServiceName, Vec<&Endpoint>>> {
+        let Some(state) = self.sources.get(source).filter(|state| state.synced) else {
+            return Presence::Unknown;
+        };
+        let current = state
+            .listings
+            .iter()
+            .filter(|(_, listing)| listing.gone_since.is_none());
+        let listed = current.map(|(name, listing)| {
+            let own = listing.endpoints.values().filter(|listed| !listed.is_held());
+            (name.clone(), own.map(|listed| &listed.endpoint).collect())
+        });
+        Presence::Known(listed.collect())
+    }
+
     /// The records of `name` that `source` could not read, whether or not the service is known.
     pub fn rejections(&self, source: &SourceName, name: &ServiceName) -> &[Rejection] {
         let listing = self.sources.get(source).and_then(|state| state.listings.get(name));

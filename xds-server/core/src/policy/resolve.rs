@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::share;
 use super::{Merge, ServiceSettings, WeightScale};
 use crate::model::{Catalog, Endpoint, Health, Kept, Listed, Listing, Place, Presence, ServiceName, SourceName};
 
@@ -62,7 +63,7 @@ pub fn resolve(catalog: &Catalog, service: &ServiceName, settings: &ServiceSetti
         .into_iter()
         .map(|source| (source.clone(), catalog.listing(&source, service)))
         .collect();
-    let used = used(&listings, settings.merge);
+    let used = used(&listings, &settings.merge);
     let sources: Vec<SourceView> = listings
         .iter()
         .map(|(source, listing)| SourceView {
@@ -85,11 +86,22 @@ pub fn resolve(catalog: &Catalog, service: &ServiceName, settings: &ServiceSetti
     for (source, listing) in &listings {
         if let Presence::Known(Some(listing)) = listing {
             let taken = used.contains(source);
-            decisions.extend(listing.endpoints.values().map(|listed| decide(source, listed, taken)));
+            let passed_over = match &settings.merge {
+                Merge::Percentage(_) => "its source has none of the traffic",
+                Merge::Priority | Merge::Union | Merge::Fallback => "a source that comes first lists the service",
+            };
+            let decide = |listed| decide(source, listed, taken.then_some(()).ok_or(passed_over));
+            decisions.extend(listing.endpoints.values().map(decide));
         }
     }
-    drop_duplicates(&mut decisions);
-    weigh(&mut decisions);
+    if let Merge::Percentage(percentages) = &settings.merge {
+        let parts = share::divide(&decisions, percentages);
+        drop_duplicates(&mut decisions);
+        share::weigh(&mut decisions, &parts);
+    } else {
+        drop_duplicates(&mut decisions);
+        weigh(&mut decisions);
+    }
     Resolution {
         service: service.clone(),
         listed,
@@ -107,7 +119,7 @@ fn order(catalog: &Catalog, settings: &ServiceSettings) -> Vec<SourceName> {
     }
 }
 
-fn used(listings: &[(SourceName, Presence<Option<&Listing>>)], merge: Merge) -> BTreeSet<SourceName> {
+fn used(listings: &[(SourceName, Presence<Option<&Listing>>)], merge: &Merge) -> BTreeSet<SourceName> {
     let listing: Vec<(&SourceName, &Listing)> = listings
         .iter()
         .filter_map(|(source, listing)| match listing {
@@ -128,26 +140,30 @@ fn used(listings: &[(SourceName, Presence<Option<&Listing>>)], merge: Merge) -> 
         Merge::Union => return listing.iter().map(|(source, _)| (*source).clone()).collect(),
         Merge::Priority => first,
         Merge::Fallback => listing.iter().find(usable).or(first),
+        Merge::Percentage(parts) => {
+            let named = listing.iter().filter(|(source, _)| parts.of(source) > 0);
+            return named.map(|(source, _)| (*source).clone()).collect();
+        }
     };
     chosen.map(|(source, _)| (*source).clone()).into_iter().collect()
 }
 
-fn decide(source: &SourceName, listed: &Listed, used: bool) -> Decision {
+fn decide(source: &SourceName, listed: &Listed, used: Result<(), &str>) -> Decision {
     let (health, health_reason) = health(&listed.endpoint);
     let reason = match (&listed.kept, used) {
-        (_, false) => "not published: a source that comes first lists the service".to_owned(),
-        (None, true) => "listed by its source".to_owned(),
-        (Some(Kept::Undecodable { reason }), true) => {
+        (_, Err(passed_over)) => format!("not published: {passed_over}"),
+        (None, Ok(())) => "listed by its source".to_owned(),
+        (Some(Kept::Undecodable { reason }), Ok(())) => {
             format!("kept as last read: its record can't be read any more ({reason})")
         }
-        (Some(Kept::NewEpoch { why }), true) => {
+        (Some(Kept::NewEpoch { why }), Ok(())) => {
             format!("held: the registry does not list it any more, but is not the one it was ({why})")
         }
     };
     Decision {
         source: source.clone(),
         endpoint: listed.endpoint.clone(),
-        published: used,
+        published: used.is_ok(),
         health,
         health_reason,
         weight: 1,

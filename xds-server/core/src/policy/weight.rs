@@ -38,6 +38,18 @@ impl WeightScale {
         }
     }
 
+    /// The factor that brings the heaviest to [`MAX_WEIGHT`], for weights of which only the proportions mean anything.
+    pub fn finest(weights: impl Iterator<Item = Weight>) -> Self {
+        let heaviest = weights.map(Weight::get).fold(0.0, f64::max);
+        Self {
+            factor: if heaviest > 0.0 {
+                f64::from(MAX_WEIGHT) / heaviest
+            } else {
+                1.0
+            },
+        }
+    }
+
     /// From 1 to [`MAX_WEIGHT`]; the least weight is never nothing, since that would be a removal.
     #[expect(
         clippy::cast_possible_truncation,

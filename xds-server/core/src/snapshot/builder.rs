@@ -13,17 +13,20 @@ use crate::policy::{Decision, Protocol, Resolution, ServiceSettings, Urgency};
 pub struct Changes {
     pub clusters: BTreeSet<Arc<str>>,
     pub endpoints: BTreeSet<Arc<str>>,
+    /// Names whose listener or route is another one, or none.
+    pub routes: BTreeSet<Arc<str>>,
 }
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.endpoints.is_empty()
+        self.clusters.is_empty() && self.endpoints.is_empty() && self.routes.is_empty()
     }
 
     pub fn of(&self, kind: ResourceType) -> &BTreeSet<Arc<str>> {
         match kind {
             ResourceType::Cluster => &self.clusters,
             ResourceType::Endpoint => &self.endpoints,
+            ResourceType::Listener | ResourceType::Route => &self.routes,
         }
     }
 }
@@ -152,6 +155,7 @@ impl Builder {
         } else if self.snapshot.unsure.remove_mut(name.as_str()) {
             changes.clusters.insert(name.to_shared());
             changes.endpoints.insert(name.to_shared());
+            changes.routes.insert(name.to_shared());
         }
     }
 
@@ -164,10 +168,17 @@ impl Builder {
         published.spec = view.spec;
         let body = cluster::encode(&view.name, view.spec);
         let cluster = Resource::new(ResourceType::Cluster, name.clone(), body, None);
-        let body = published.endpoints.encode(&view.name, view.decisions());
+        let body = published
+            .endpoints
+            .encode(&view.name, view.decisions(), view.spec.weight_localities);
         // The version of an assignment mixes in its cluster's: Envoy waits for the endpoints of a cluster that changed
         // without asking for them (https://github.com/envoyproxy/envoy/issues/13009).
         let assignment = Resource::new(ResourceType::Endpoint, name, body, Some(cluster.version));
+        let name = view.name.to_shared();
+        if self.snapshot.routes.get(&name) != Some(&view.spec.timeout) {
+            self.snapshot.routes.insert_mut(name.clone(), view.spec.timeout);
+            changes.routes.insert(name);
+        }
         if set(&mut self.snapshot.clusters, cluster) {
             changes.clusters.insert(view.name.to_shared());
         }
@@ -178,6 +189,9 @@ impl Builder {
 
     fn remove(&mut self, name: &ClusterName, changes: &mut Changes) {
         self.clusters.remove(name);
+        if self.snapshot.routes.remove_mut(name.as_str()) {
+            changes.routes.insert(name.to_shared());
+        }
         if self.snapshot.clusters.remove_mut(name.as_str()) {
             changes.clusters.insert(name.to_shared());
         }

@@ -61,11 +61,15 @@ impl fmt::Display for ClusterName {
     }
 }
 
-/// What of the settings reaches the cluster.
+/// What of the settings reaches the cluster, its assignment and the route to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterSpec {
     pub protocol: Protocol,
     pub connect_timeout: Duration,
+    /// Of the route.
+    pub timeout: Duration,
+    /// Of the assignment.
+    pub weight_localities: bool,
 }
 
 impl From<&ServiceSettings> for ClusterSpec {
@@ -73,6 +77,8 @@ impl From<&ServiceSettings> for ClusterSpec {
         Self {
             protocol: settings.protocol,
             connect_timeout: settings.connect_timeout,
+            timeout: settings.timeout,
+            weight_localities: settings.weight_localities,
         }
     }
 }

@@ -11,6 +11,10 @@ use super::{ClusterName, pb};
 use crate::model::{Address, Health, Locality};
 use crate::policy::Decision;
 
+/// gRPC refuses localities whose weights don't fit 32 bits together, and ignores one without a weight. One bit is left
+/// for those that are raised to one.
+const MAX_SUM_BITS: u32 = 31;
+
 /// The encoded endpoints of one cluster, kept from one publication to the next.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
@@ -21,6 +25,13 @@ pub(super) struct Endpoints {
 struct Encoded {
     spec: Spec,
     bytes: Bytes,
+}
+
+/// One locality in the making.
+#[derive(Debug, Default)]
+struct Group {
+    sum: u64,
+    endpoints: Vec<Bytes>,
 }
 
 /// Everything about an endpoint that Envoy gets, but for its address and locality.
@@ -73,7 +84,12 @@ impl Endpoints {
 
     /// The encoded `ClusterLoadAssignment`, with localities and endpoints in their order. No endpoint is an empty
     /// assignment: that, and not a removal, is what clears the hosts of a cluster.
-    pub(super) fn encode<'a>(&mut self, name: &ClusterName, decisions: impl Iterator<Item = &'a Decision>) -> Bytes {
+    pub(super) fn encode<'a>(
+        &mut self,
+        name: &ClusterName,
+        decisions: impl Iterator<Item = &'a Decision>,
+        by_weight: bool,
+    ) -> Bytes {
         let mut held = std::mem::take(&mut self.encoded);
         for decision in decisions {
             let key = key(decision);
@@ -87,25 +103,42 @@ impl Endpoints {
             };
             self.encoded.insert(key, encoded);
         }
-        let mut localities: Vec<pb::LocalityLbEndpoints> = Vec::new();
-        let mut last: Option<&Locality> = None;
-        for ((locality, _), encoded) in &self.encoded {
-            if last != Some(locality) {
-                localities.push(pb::LocalityLbEndpoints {
-                    locality: Some(to_pb(locality)),
-                    lb_endpoints: Vec::new(),
-                });
-                last = Some(locality);
-            }
-            if let Some(group) = localities.last_mut() {
-                group.lb_endpoints.push(encoded.bytes.clone());
-            }
-        }
         let assignment = pb::ClusterLoadAssignment {
             cluster_name: name.as_str().to_owned(),
-            endpoints: localities,
+            endpoints: self.groups(by_weight),
         };
         assignment.encode_to_vec().into()
+    }
+
+    /// The localities, or with `by_weight` the endpoints of one weight in each.
+    fn groups(&self, by_weight: bool) -> Vec<pb::LocalityLbEndpoints> {
+        let mut groups: BTreeMap<(&Locality, Option<u32>), Group> = BTreeMap::new();
+        for ((locality, _), encoded) in &self.encoded {
+            let Spec { health, weight, .. } = encoded.spec;
+            let class = by_weight.then_some(weight);
+            let group = groups.entry((locality, class)).or_default();
+            // A locality gets its part of the traffic for the endpoints that take some.
+            if matches!(health, Health::Unknown | Health::Healthy) {
+                group.sum += u64::from(weight);
+            }
+            group.endpoints.push(encoded.bytes.clone());
+        }
+        let sum: u64 = groups.values().map(|group| group.sum).sum();
+        let shift = (sum >> MAX_SUM_BITS).checked_ilog2().map_or(0, |log| log + 1);
+        let mut localities = Vec::with_capacity(groups.len());
+        for ((locality, class), group) in groups {
+            let mut locality = to_pb(locality);
+            if let Some(class) = class {
+                locality.sub_zone = format!("{}#{class}", locality.sub_zone);
+            }
+            let weight = u32::try_from(group.sum >> shift).unwrap_or(u32::MAX).max(1);
+            localities.push(pb::LocalityLbEndpoints {
+                locality: Some(locality),
+                lb_endpoints: group.endpoints,
+                load_balancing_weight: Some(pb::UInt32Value { value: weight }),
+            });
+        }
+        localities
     }
 }
 

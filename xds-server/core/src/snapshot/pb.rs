@@ -73,6 +73,19 @@ pub struct DeltaResponseFrame {
     pub control_plane: Option<ControlPlane>,
 }
 
+/// `envoy.service.discovery.v3.DiscoveryResponse` without its resources.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ResponseFrame {
+    #[prost(string, tag = "1")]
+    pub version_info: String,
+    #[prost(string, tag = "4")]
+    pub type_url: String,
+    #[prost(string, tag = "5")]
+    pub nonce: String,
+    #[prost(message, optional, tag = "6")]
+    pub control_plane: Option<ControlPlane>,
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ControlPlane {
     #[prost(string, tag = "1")]
@@ -147,6 +160,8 @@ pub struct LocalityLbEndpoints {
     pub locality: Option<Locality>,
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub lb_endpoints: Vec<Bytes>,
+    #[prost(message, optional, tag = "3")]
+    pub load_balancing_weight: Option<UInt32Value>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -210,4 +225,90 @@ pub struct Struct {
 pub struct Value {
     #[prost(string, optional, tag = "3")]
     pub string_value: Option<String>,
+}
+
+/// `envoy.config.listener.v3.Listener`, of which only a client without sockets of its own can make something.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Listener {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "19")]
+    pub api_listener: Option<ApiListener>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ApiListener {
+    #[prost(message, optional, tag = "1")]
+    pub api_listener: Option<Any>,
+}
+
+/// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`; either `rds` or `route_config`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HttpConnectionManager {
+    #[prost(string, tag = "2")]
+    pub stat_prefix: String,
+    #[prost(message, optional, tag = "3")]
+    pub rds: Option<Rds>,
+    #[prost(message, optional, tag = "4")]
+    pub route_config: Option<RouteConfiguration>,
+    #[prost(message, repeated, tag = "5")]
+    pub http_filters: Vec<HttpFilter>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Rds {
+    #[prost(message, optional, tag = "1")]
+    pub config_source: Option<ConfigSource>,
+    #[prost(string, tag = "2")]
+    pub route_config_name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HttpFilter {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "4")]
+    pub typed_config: Option<Any>,
+}
+
+/// `envoy.config.route.v3.RouteConfiguration`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RouteConfiguration {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, repeated, tag = "2")]
+    pub virtual_hosts: Vec<VirtualHost>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct VirtualHost {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, repeated, tag = "2")]
+    pub domains: Vec<String>,
+    #[prost(message, repeated, tag = "3")]
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Route {
+    #[prost(message, optional, tag = "1")]
+    pub r#match: Option<RouteMatch>,
+    #[prost(message, optional, tag = "2")]
+    pub route: Option<RouteAction>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RouteMatch {
+    /// In a `oneof`, so written even when it is empty, which is every path.
+    #[prost(string, optional, tag = "1")]
+    pub prefix: Option<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RouteAction {
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    #[prost(message, optional, tag = "8")]
+    pub timeout: Option<Duration>,
 }

@@ -9,7 +9,11 @@ use prost::Message;
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::pb;
+use super::{api_listener, pb};
+
+/// Fields of a delta resource that are written after its version: its body, and its name.
+const BODY_TAG: u32 = 2;
+const NAME_TAG: u32 = 3;
 
 /// Changes when the meaning of a version does, so that no client is believed to hold what it does not.
 const SCHEMA: u64 = 1;
@@ -20,15 +24,27 @@ const SCHEMA: u64 = 1;
 pub enum ResourceType {
     Cluster,
     Endpoint,
+    Listener,
+    Route,
 }
 
 impl ResourceType {
-    pub const ALL: [Self; 2] = [Self::Cluster, Self::Endpoint];
+    pub const ALL: [Self; 4] = [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route];
 
     pub fn type_url(self) -> &'static str {
         match self {
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        }
+    }
+
+    /// A message of this type as an `Any`.
+    pub(super) fn pack(self, body: Bytes) -> pb::Any {
+        pb::Any {
+            type_url: self.type_url().to_owned(),
+            value: body,
         }
     }
 
@@ -39,8 +55,25 @@ impl ResourceType {
     /// Whether a first request without names asks for everything.
     pub fn has_legacy_wildcard(self) -> bool {
         match self {
-            Self::Cluster => true,
-            Self::Endpoint => false,
+            Self::Cluster | Self::Listener => true,
+            Self::Endpoint | Self::Route => false,
+        }
+    }
+
+    /// Whether the type is there for those who ask by name only: an Envoy that asks for every listener means its own,
+    /// and not one a service.
+    pub fn is_by_name(self) -> bool {
+        match self {
+            Self::Listener | Self::Route => true,
+            Self::Cluster | Self::Endpoint => false,
+        }
+    }
+
+    /// Whether a state-of-the-world response says with what it leaves out that it is gone.
+    pub fn is_whole(self) -> bool {
+        match self {
+            Self::Cluster | Self::Listener => true,
+            Self::Endpoint | Self::Route => false,
         }
     }
 }
@@ -54,6 +87,12 @@ impl Version {
     /// Our own messages encode in one way only (no hash maps), so equal content has equal bytes.
     pub(super) fn of(bytes: &[u8], parent: Option<Self>) -> Self {
         Self(xxh3_64_with_seed(bytes, SCHEMA ^ parent.map_or(0, |parent| parent.0)))
+    }
+
+    /// The version of several resources together. The version of one stands for its name too, which is in its bytes.
+    pub(crate) fn of_all(versions: impl Iterator<Item = Self>) -> Self {
+        let bytes: Vec<u8> = versions.flat_map(|version| version.0.to_le_bytes()).collect();
+        Self::of(&bytes, None)
     }
 }
 
@@ -84,35 +123,51 @@ pub struct Resource {
     pub version: Version,
     /// The whole `DeltaDiscoveryResponse.resources` field, tag and length included: a response is a concatenation.
     pub field: Bytes,
+    /// The whole `DiscoveryResponse.resources` field. The number of that field is that of the body in a delta resource,
+    /// so these are some of the same bytes.
+    pub any_field: Bytes,
 }
 
 impl Resource {
     pub(super) fn new(kind: ResourceType, name: Arc<str>, body: Bytes, parent: Option<Version>) -> Self {
         let version = Version::of(&body, parent);
-        let any = pb::Any {
-            type_url: kind.type_url().to_owned(),
-            value: body,
-        };
+        let any = kind.pack(body);
+        let body = prost::encoding::message::encoded_len(BODY_TAG, &any);
         let resource = pb::Resource {
             version: version.to_string(),
             resource: Some(any),
             name: name.to_string(),
         };
-        let field = pb::ResourceField {
+        let after = prost::encoding::string::encoded_len(NAME_TAG, &resource.name);
+        let field: Bytes = pb::ResourceField {
             resource: Some(resource),
         }
         .encode_to_vec()
         .into();
-        Self { name, version, field }
+        let end = field.len() - after;
+        let any_field = field.slice(end - body..end);
+        Self {
+            name,
+            version,
+            field,
+            any_field,
+        }
     }
 
-    /// The assignment that clears the hosts of a cluster that is not ours any more: a removal would not.
-    pub(crate) fn cleared(name: Arc<str>) -> Self {
-        let assignment = pb::ClusterLoadAssignment {
-            cluster_name: name.to_string(),
-            endpoints: Vec::new(),
+    /// What says that there is nothing, to a client that would take silence for a delay: no endpoints, or no route.
+    /// Clusters have no such content: a client drops one by itself.
+    pub(crate) fn void(kind: ResourceType, name: &Arc<str>) -> Option<Self> {
+        let body = match kind {
+            ResourceType::Cluster => return None,
+            ResourceType::Endpoint => pb::ClusterLoadAssignment {
+                cluster_name: name.to_string(),
+                endpoints: Vec::new(),
+            }
+            .encode_to_vec(),
+            ResourceType::Listener => api_listener::refusing(name),
+            ResourceType::Route => api_listener::no_route(name).encode_to_vec(),
         };
-        Self::new(ResourceType::Endpoint, name, assignment.encode_to_vec().into(), None)
+        Some(Self::new(kind, name.clone(), body.into(), None))
     }
 }
 

@@ -21,6 +21,8 @@ struct Interested {
 pub struct SubscriberIndex {
     clusters: Interested,
     endpoints: Interested,
+    listeners: Interested,
+    routes: Interested,
 }
 
 impl SubscriberIndex {
@@ -60,6 +62,8 @@ impl SubscriberIndex {
         match kind {
             ResourceType::Cluster => &self.clusters,
             ResourceType::Endpoint => &self.endpoints,
+            ResourceType::Listener => &self.listeners,
+            ResourceType::Route => &self.routes,
         }
     }
 
@@ -67,6 +71,8 @@ impl SubscriberIndex {
         match kind {
             ResourceType::Cluster => &mut self.clusters,
             ResourceType::Endpoint => &mut self.endpoints,
+            ResourceType::Listener => &mut self.listeners,
+            ResourceType::Route => &mut self.routes,
         }
     }
 }
@@ -96,6 +102,7 @@ mod tests {
         let changes = Changes {
             clusters: [a.clone()].into(),
             endpoints: [a.clone()].into(),
+            routes: BTreeSet::new(),
         };
         let expected = BTreeMap::from([
             (1, vec![(ResourceType::Cluster, a.clone())]),

@@ -35,6 +35,28 @@ pub struct Request {
     pub error_detail: Option<String>,
 }
 
+/// A `DiscoveryRequest`: the names are all that the client wants, each time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SotwRequest {
+    pub node: Option<Node>,
+    pub type_url: String,
+    pub names: Vec<Arc<str>>,
+    /// What the client accepted last; empty when it holds nothing of the type.
+    pub version_info: String,
+    pub response_nonce: String,
+    pub error_detail: Option<String>,
+}
+
+/// The two ways to say what changed. One subscription model serves both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// `DeltaDiscoveryRequest`: what changed, resource by resource.
+    Delta,
+    /// `DiscoveryRequest`: clusters and listeners all together whenever one changes, so that what is left out is gone;
+    /// endpoints and routes as they change.
+    StateOfTheWorld,
+}
+
 /// What a request changes in what the stream is to be told about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interest {
@@ -55,12 +77,14 @@ pub enum ProtocolError {
     TooManyNames(usize),
 }
 
-/// A `DeltaDiscoveryResponse`.
+/// A response of either variant.
 #[derive(Clone, Debug)]
 pub struct Response {
+    pub variant: Variant,
     pub type_url: Arc<str>,
     pub nonce: String,
     pub resources: Vec<Arc<Resource>>,
+    /// Names that are no more; the state of the world has no words for them.
     pub removed: Vec<Arc<str>>,
     pub system_version: u64,
 }
@@ -68,20 +92,45 @@ pub struct Response {
 impl Response {
     /// The message on the wire: a small frame, and the shared bytes of each resource.
     pub fn encode(&self, control_plane: &str) -> Bytes {
-        let frame = pb::DeltaResponseFrame {
-            system_version_info: self.system_version.to_string(),
-            type_url: self.type_url.to_string(),
-            nonce: self.nonce.clone(),
-            removed_resources: self.removed.iter().map(ToString::to_string).collect(),
-            control_plane: Some(pb::ControlPlane {
-                identifier: control_plane.to_owned(),
-            }),
-        };
-        let resources: usize = self.resources.iter().map(|resource| resource.field.len()).sum();
+        let control_plane = Some(pb::ControlPlane {
+            identifier: control_plane.to_owned(),
+        });
+        let type_url = self.type_url.to_string();
+        let nonce = self.nonce.clone();
+        match self.variant {
+            Variant::Delta => {
+                let frame = pb::DeltaResponseFrame {
+                    system_version_info: self.system_version.to_string(),
+                    type_url,
+                    nonce,
+                    removed_resources: self.removed.iter().map(ToString::to_string).collect(),
+                    control_plane,
+                };
+                self.join(&frame, |resource| &resource.field)
+            }
+            Variant::StateOfTheWorld => {
+                let frame = pb::ResponseFrame {
+                    version_info: self.version().to_string(),
+                    type_url,
+                    nonce,
+                    control_plane,
+                };
+                self.join(&frame, |resource| &resource.any_field)
+            }
+        }
+    }
+
+    /// A version of the response as a whole, equal wherever its content is.
+    fn version(&self) -> Version {
+        Version::of_all(self.resources.iter().map(|resource| resource.version))
+    }
+
+    fn join(&self, frame: &impl Message, field: impl Fn(&Resource) -> &Bytes) -> Bytes {
+        let resources: usize = self.resources.iter().map(|resource| field(resource).len()).sum();
         let mut bytes = BytesMut::with_capacity(frame.encoded_len() + resources);
         bytes.put_slice(&frame.encode_to_vec());
         for resource in &self.resources {
-            bytes.put_slice(&resource.field);
+            bytes.put_slice(field(resource));
         }
         bytes.freeze()
     }

@@ -1,15 +1,15 @@
-//! One aggregated delta stream.
+//! One stream of either variant, aggregated or of a single type.
 //!
 //! Clusters go before endpoints. A cluster that is sent owes its endpoints right behind it, because Envoy waits for them
 //! without asking; and nothing waits for the acknowledgement of a cluster, because Envoy gives it only when every
 //! cluster has its endpoints.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::subscription::Subscription;
-use super::{Interest, Node, ProtocolError, Request, ResourceState, Response, TypeReport};
+use super::{Interest, Node, ProtocolError, Request, ResourceState, Response, SotwRequest, TypeReport, Variant};
 use crate::snapshot::{MAX_CLUSTERS, ResourceType, Snapshot};
 
 /// Bounds of one stream.
@@ -38,11 +38,14 @@ impl Default for Limits {
 
 /// The state of one stream; see the module.
 #[derive(Debug)]
-pub struct DeltaStream {
+pub struct DiscoveryStream {
+    variant: Variant,
     limits: Limits,
     node: Option<Node>,
     clusters: Subscription,
     endpoints: Subscription,
+    listeners: Subscription,
+    routes: Subscription,
     /// Answers to types that we do not have: each name is said to be missing, once.
     unknown: VecDeque<(Arc<str>, Vec<Arc<str>>)>,
     /// Types that we do not have and that were asked for, bounded by [`MAX_UNKNOWN_TYPES`].
@@ -55,13 +58,16 @@ const MAX_UNKNOWN_TYPES: usize = 32;
 /// Names of such a type that are said to be missing; a client that asks for more of what we do not have waits for them.
 const MAX_UNKNOWN_NAMES: usize = 1_000;
 
-impl DeltaStream {
-    pub fn new(limits: Limits) -> Self {
+impl DiscoveryStream {
+    pub fn new(variant: Variant, limits: Limits) -> Self {
         Self {
+            variant,
             limits,
             node: None,
-            clusters: Subscription::new(ResourceType::Cluster),
-            endpoints: Subscription::new(ResourceType::Endpoint),
+            clusters: Subscription::new(ResourceType::Cluster, variant),
+            endpoints: Subscription::new(ResourceType::Endpoint, variant),
+            listeners: Subscription::new(ResourceType::Listener, variant),
+            routes: Subscription::new(ResourceType::Route, variant),
             unknown: VecDeque::new(),
             unknown_types: BTreeSet::new(),
             next_nonce: 1,
@@ -75,7 +81,7 @@ impl DeltaStream {
 
     /// Takes a request in and says what it changes in what the stream must be told about.
     ///
-    /// The caller registers the interests before it reads the snapshot for [`DeltaStream::next_response`]: then no change
+    /// The caller registers the interests before it reads the snapshot for [`DiscoveryStream::next_response`]: then no change
     /// can fall between the two.
     ///
     /// # Errors
@@ -92,15 +98,42 @@ impl DeltaStream {
             return Err(ProtocolError::TooManyNames(self.limits.names));
         }
         let interests = self.handle_typed(request);
-        if self.clusters.len() + self.endpoints.len() > self.limits.names {
+        if self.types().map(Subscription::len).sum::<usize>() > self.limits.names {
             return Err(ProtocolError::TooManyNames(self.limits.names));
         }
         Ok(interests)
     }
 
+    /// As [`DiscoveryStream::handle_request`], for a request that names everything the client wants.
+    ///
+    /// # Errors
+    /// [`ProtocolError`] for a request that must end the stream.
+    pub fn handle_sotw_request(&mut self, request: SotwRequest) -> Result<Vec<Interest>, ProtocolError> {
+        if request.names.len() > self.limits.names {
+            return Err(ProtocolError::TooManyNames(self.limits.names));
+        }
+        let (subscribe, unsubscribe) = match ResourceType::from_type_url(&request.type_url) {
+            Some(kind) => self.of_mut(kind).compare(&request),
+            None => (request.names.clone(), Vec::new()),
+        };
+        self.handle_request(Request {
+            node: request.node,
+            type_url: request.type_url,
+            subscribe,
+            unsubscribe,
+            initial_versions: BTreeMap::new(),
+            response_nonce: request.response_nonce,
+            error_detail: request.error_detail,
+        })
+    }
+
     fn handle_typed(&mut self, request: Request) -> Vec<Interest> {
         let Self {
-            clusters, endpoints, ..
+            clusters,
+            endpoints,
+            listeners,
+            routes,
+            ..
         } = self;
         match ResourceType::from_type_url(&request.type_url) {
             Some(ResourceType::Cluster) => clusters.handle(&request, &|_| false),
@@ -113,6 +146,8 @@ impl DeltaStream {
                 // Envoy forgets the endpoints of a cluster that it gets anew, and still claims to hold them.
                 endpoints.handle(&request, &|name| clusters.was_sent_here(name))
             }
+            Some(ResourceType::Listener) => listeners.handle(&request, &|_| false),
+            Some(ResourceType::Route) => routes.handle(&request, &|_| false),
             None => {
                 self.handle_unknown(request);
                 Vec::new()
@@ -132,9 +167,16 @@ impl DeltaStream {
             .into_iter()
             .filter(|name| name.as_ref() != "*")
             .collect();
+        names.sort();
+        names.dedup();
         names.truncate(MAX_UNKNOWN_NAMES);
-        // A first request is answered even without names: Envoy starts when it has an answer, not when it has resources.
-        if !names.is_empty() || !known {
+        let answer = match self.variant {
+            // A first request is answered even without names: Envoy starts when it has an answer, not when it has resources.
+            Variant::Delta => !names.is_empty() || !known,
+            // An empty answer would not say which of the names it is about, and Envoy refuses one for a secret.
+            Variant::StateOfTheWorld => names.is_empty() && !known,
+        };
+        if answer {
             self.unknown.push_back((type_url, names));
             self.unknown.truncate(MAX_UNKNOWN_TYPES);
         }
@@ -147,8 +189,9 @@ impl DeltaStream {
 
     /// The snapshot has begun to answer, or absence in it has become proof.
     pub fn handle_certainty(&mut self) {
-        self.clusters.recheck();
-        self.endpoints.recheck();
+        for kind in ResourceType::ALL {
+            self.of_mut(kind).recheck();
+        }
     }
 
     /// The next message for the client, or `None` when there is nothing to say.
@@ -156,6 +199,7 @@ impl DeltaStream {
         if let Some((type_url, removed)) = self.unknown.pop_front() {
             let nonce = self.take_nonce().to_string();
             return Some(Response {
+                variant: self.variant,
                 type_url,
                 nonce,
                 resources: Vec::new(),
@@ -179,33 +223,42 @@ impl DeltaStream {
             ..
         } = self.limits;
         let bytes = match kind {
-            ResourceType::Cluster => cluster_bytes,
-            ResourceType::Endpoint => endpoint_bytes,
+            ResourceType::Cluster | ResourceType::Listener => cluster_bytes,
+            ResourceType::Endpoint | ResourceType::Route => endpoint_bytes,
         };
         let Self {
-            clusters, endpoints, ..
+            clusters,
+            endpoints,
+            listeners,
+            routes,
+            ..
         } = self;
+        let led = |name: &str| clusters.is_wanted(name);
         let batch = match kind {
+            ResourceType::Endpoint if endpoints.in_flight() < in_flight => endpoints.next_batch(snapshot, bytes, &led),
             ResourceType::Cluster if clusters.in_flight() < in_flight => {
                 clusters.next_batch(snapshot, bytes, &|_| false)
             }
-            ResourceType::Endpoint if endpoints.in_flight() < in_flight => {
-                endpoints.next_batch(snapshot, bytes, &|name| clusters.is_wanted(name))
+            ResourceType::Listener if listeners.in_flight() < in_flight => {
+                listeners.next_batch(snapshot, bytes, &|_| false)
             }
-            ResourceType::Cluster | ResourceType::Endpoint => None,
+            ResourceType::Route if routes.in_flight() < in_flight => routes.next_batch(snapshot, bytes, &|_| false),
+            ResourceType::Cluster | ResourceType::Endpoint | ResourceType::Listener | ResourceType::Route => None,
         }?;
         let nonce = self.take_nonce();
         self.of_mut(kind).sent(nonce, &batch, now);
         if kind == ResourceType::Cluster {
-            for resource in &batch.resources {
+            for resource in &batch.changed {
                 self.endpoints.owe(&resource.name);
             }
         }
+        let (resources, removed) = batch.into_carried();
         Some(Response {
+            variant: self.variant,
             type_url: kind.type_url().into(),
             nonce: nonce.to_string(),
-            resources: batch.resources,
-            removed: batch.removed,
+            resources,
+            removed,
             system_version: snapshot.serial(),
         })
     }
@@ -218,26 +271,43 @@ impl DeltaStream {
 
     /// Where a resource stands with this client.
     pub fn state(&self, kind: ResourceType, name: &str) -> ResourceState {
-        match kind {
-            ResourceType::Cluster => self.clusters.state(name),
-            ResourceType::Endpoint => self.endpoints.state(name),
-        }
+        self.of(kind).state(name)
     }
 
-    /// Where every type stands with this client.
+    /// How many times a resource of a type was found to be the reason of a refusal.
+    pub fn quarantines(&self, kind: ResourceType) -> u64 {
+        self.of(kind).quarantines()
+    }
+
+    /// Where every type stands with this client, in the order of [`ResourceType::ALL`].
     pub fn report(&self, now: Duration) -> Vec<TypeReport> {
-        vec![self.clusters.report(now), self.endpoints.report(now)]
+        self.types().map(|of| of.report(now)).collect()
     }
 
     /// What takes back every interest, for the end of the stream.
     pub fn farewell(&self) -> Vec<Interest> {
-        self.clusters.interests().chain(self.endpoints.interests()).collect()
+        self.types().flat_map(Subscription::interests).collect()
+    }
+
+    fn types(&self) -> impl Iterator<Item = &Subscription> {
+        ResourceType::ALL.into_iter().map(|kind| self.of(kind))
+    }
+
+    fn of(&self, kind: ResourceType) -> &Subscription {
+        match kind {
+            ResourceType::Cluster => &self.clusters,
+            ResourceType::Endpoint => &self.endpoints,
+            ResourceType::Listener => &self.listeners,
+            ResourceType::Route => &self.routes,
+        }
     }
 
     fn of_mut(&mut self, kind: ResourceType) -> &mut Subscription {
         match kind {
             ResourceType::Cluster => &mut self.clusters,
             ResourceType::Endpoint => &mut self.endpoints,
+            ResourceType::Listener => &mut self.listeners,
+            ResourceType::Route => &mut self.routes,
         }
     }
 }

@@ -1,5 +1,11 @@
 //! One type on one stream: what the client asked for, what it may hold, and what it still has to hear.
+//!
+//! Both variants of the protocol come down to the same three steps: a request becomes names that are asked for or not
+//! any more, what changed is decided name by name, and answers are told apart by their nonce.
 
+mod answer;
+mod culprit;
+mod decide;
 mod report;
 
 pub use report::{ResourceState, TypeReport};
@@ -8,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Interest, Request};
-use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
+use super::{Interest, Request, SotwRequest, Variant};
+use crate::snapshot::{Resource, ResourceType, Version};
 
 /// What the client may hold of a resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,25 +34,61 @@ struct Held {
     acked: Option<Version>,
     /// Bytes that the client refused; they are not sent again.
     rejected: Option<Version>,
+    /// The refusal is known by a hint only.
+    accused: bool,
     told_missing: bool,
     sent_here: bool,
+    /// Where every response lists everything, what of this resource is listed.
+    listed: Option<Box<Listed>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Listed {
+    now: Option<Arc<Resource>>,
+    /// What the client accepted last: it is listed while something newer is refused, since leaving the name out would
+    /// remove it.
+    good: Option<Arc<Resource>>,
 }
 
 #[derive(Debug)]
 struct InFlight {
     nonce: u64,
-    sent: Vec<(Arc<str>, Option<Version>)>,
+    sent: Vec<Sent>,
+    /// Resources that were refused together with these, and are held back because the client's words point at them.
+    accused: Vec<(Arc<str>, Version)>,
+    /// Nothing that lists everything goes out before this is answered.
+    trial: bool,
     since: Duration,
 }
 
-/// Envoy's refusals quote whole resources; this much says which one and why.
-const MAX_NACK_BYTES: usize = 1024;
+/// One name of a response.
+#[derive(Debug)]
+struct Sent {
+    name: Arc<str>,
+    /// `None` for a removal.
+    version: Option<Version>,
+    /// The content, where it may have to be listed again.
+    resource: Option<Arc<Resource>>,
+}
+
+/// Resources to send in a response of their own, after a refusal.
+#[derive(Debug, Default)]
+struct Retry {
+    names: Vec<(Arc<str>, Version)>,
+    accused: Vec<(Arc<str>, Version)>,
+}
 
 #[derive(Debug)]
 pub(super) struct Subscription {
     kind: ResourceType,
+    variant: Variant,
     started: bool,
     wildcard: bool,
+    /// The wildcard is that of a first request without names, which ends with the first name of a state-of-the-world
+    /// client.
+    legacy: bool,
+    /// The client holds something from before that we can't know, and would drop what we do not list.
+    claims: bool,
     names: BTreeSet<Arc<str>>,
     held: BTreeMap<Arc<str>, Held>,
     dirty: BTreeSet<Arc<str>>,
@@ -55,36 +97,32 @@ pub(super) struct Subscription {
     /// A first request for everything is answered even when there is nothing: Envoy waits for it.
     owes_answer: bool,
     /// Parts of a refused response, to find the culprit without holding up the others.
-    isolated: VecDeque<Vec<Arc<str>>>,
+    retries: VecDeque<Retry>,
     in_flight: VecDeque<InFlight>,
     last_nack: Option<String>,
     nacks: u64,
-}
-
-/// What goes into one response.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) resources: Vec<Arc<Resource>>,
-    pub(super) removed: Vec<Arc<str>>,
-    pub(super) bytes: usize,
-    answers: bool,
+    quarantines: u64,
 }
 
 impl Subscription {
-    pub(super) fn new(kind: ResourceType) -> Self {
+    pub(super) fn new(kind: ResourceType, variant: Variant) -> Self {
         Self {
             kind,
+            variant,
             started: false,
             wildcard: false,
+            legacy: false,
+            claims: false,
             names: BTreeSet::new(),
             held: BTreeMap::new(),
             dirty: BTreeSet::new(),
             scan: false,
             owes_answer: false,
-            isolated: VecDeque::new(),
+            retries: VecDeque::new(),
             in_flight: VecDeque::new(),
             last_nack: None,
             nacks: 0,
+            quarantines: 0,
         }
     }
 
@@ -92,15 +130,53 @@ impl Subscription {
         self.names.len()
     }
 
+    /// Whether every response lists everything.
+    fn is_whole(&self) -> bool {
+        self.variant == Variant::StateOfTheWorld && self.kind.is_whole()
+    }
+
+    /// What a state-of-the-world request asks for and does not any more, compared with what was asked for before it.
+    pub(super) fn compare(&mut self, request: &SotwRequest) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        if !self.started {
+            self.claims = self.is_whole() && !request.version_info.is_empty();
+            return (request.names.clone(), Vec::new());
+        }
+        if self.legacy && request.names.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let wanted: BTreeSet<&Arc<str>> = request.names.iter().collect();
+        let asks = |name: &str| wanted.iter().any(|wanted| wanted.as_ref() == name);
+        let star: Arc<str> = "*".into();
+        let mut subscribe: Vec<_> = wanted
+            .iter()
+            .filter(|name| ***name != star && !self.names.contains(**name))
+            .map(|name| Arc::clone(name))
+            .collect();
+        let mut unsubscribe: Vec<_> = self
+            .names
+            .iter()
+            .filter(|name| !wanted.contains(name))
+            .cloned()
+            .collect();
+        match (self.wildcard, asks("*")) {
+            (false, true) => subscribe.push(star),
+            (true, false) => unsubscribe.push(star),
+            (true, true) | (false, false) => {}
+        }
+        (subscribe, unsubscribe)
+    }
+
     /// Takes the names and the answer out of a request. `resent` are resources whose version the client can't be
     /// believed to hold, whatever it says.
     pub(super) fn handle(&mut self, request: &Request, resent: &dyn Fn(&str) -> bool) -> Vec<Interest> {
         let mut interests = Vec::new();
         let first = !std::mem::replace(&mut self.started, true);
+        let nothing_named = request.subscribe.is_empty() && request.unsubscribe.is_empty();
+        self.legacy &= nothing_named;
         if first {
             self.restore(request, resent);
-            let nothing_named = request.subscribe.is_empty() && request.unsubscribe.is_empty();
             if nothing_named && self.kind.has_legacy_wildcard() {
+                self.legacy = true;
                 self.want_everything(&mut interests);
             }
         }
@@ -146,7 +222,9 @@ impl Subscription {
         }
         self.scan = true;
         self.owes_answer = true;
-        interests.push(Interest::Everything(self.kind));
+        if !self.kind.is_by_name() {
+            interests.push(Interest::Everything(self.kind));
+        }
     }
 
     fn subscribe(&mut self, name: &Arc<str>, first: bool, interests: &mut Vec<Interest>) {
@@ -161,6 +239,7 @@ impl Subscription {
         if !first || held.holds == Holds::Nothing {
             *held = Held {
                 holds: if first { Holds::Nothing } else { Holds::Unknown },
+                listed: held.listed.take(),
                 ..Held::default()
             };
         }
@@ -170,7 +249,7 @@ impl Subscription {
 
     fn unsubscribe(&mut self, name: &Arc<str>, interests: &mut Vec<Interest>) {
         if name.as_ref() == "*" {
-            if std::mem::replace(&mut self.wildcard, false) {
+            if std::mem::replace(&mut self.wildcard, false) && !self.kind.is_by_name() {
                 interests.push(Interest::NotEverything(self.kind));
             }
             let names = &self.names;
@@ -189,62 +268,6 @@ impl Subscription {
             self.held.remove(name);
             self.dirty.remove(name);
         }
-    }
-
-    /// An ACK or a NACK. One that answers nothing we are waiting for is ignored, and costs nothing.
-    fn answer(&mut self, nonce: &str, error: Option<&str>) {
-        let Ok(nonce) = nonce.parse::<u64>() else { return };
-        let Some(position) = self.in_flight.iter().position(|response| response.nonce == nonce) else {
-            return;
-        };
-        // Answers come in order, so what was sent before and not answered never will be.
-        let Some(response) = self.in_flight.drain(..=position).next_back() else {
-            return;
-        };
-        match error {
-            None => self.ack(response),
-            Some(error) => self.nack(response, error),
-        }
-    }
-
-    fn ack(&mut self, response: InFlight) {
-        for (name, version) in response.sent {
-            if let (Some(version), Some(held)) = (version, self.held.get_mut(&name)) {
-                held.acked = Some(version);
-            }
-        }
-    }
-
-    /// Envoy may have applied any part of a response it refuses, so nothing of it is known any more. A resource that was
-    /// refused alone is not sent again before it changes; of several, the halves are tried apart.
-    fn nack(&mut self, response: InFlight, error: &str) {
-        self.nacks += 1;
-        let end = (0..=MAX_NACK_BYTES.min(error.len()))
-            .rev()
-            .find(|end| error.is_char_boundary(*end))
-            .unwrap_or(0);
-        self.last_nack = error.get(..end).map(ToOwned::to_owned);
-        // Nothing about a removal can be refused.
-        let alone = response.sent.iter().filter(|(_, version)| version.is_some()).count() == 1;
-        let mut suspects = Vec::new();
-        for (name, version) in response.sent {
-            let (Some(held), Some(version)) = (self.held.get_mut(&name), version) else {
-                continue;
-            };
-            // What was sent later is on its way and settles it, whatever became of this.
-            if ![Holds::This(version), Holds::Unknown].contains(&held.holds) {
-                continue;
-            }
-            held.holds = Holds::Unknown;
-            if alone {
-                held.rejected = Some(version);
-            } else {
-                suspects.push(name);
-            }
-        }
-        let second = suspects.split_off(suspects.len() / 2);
-        self.isolated
-            .extend([suspects, second].into_iter().filter(|half| !half.is_empty()));
     }
 
     pub(super) fn mark(&mut self, name: &Arc<str>) {
@@ -274,11 +297,12 @@ impl Subscription {
 
     /// The client may hold anything of it, or nothing: it has to be told where it stands.
     fn doubt(&mut self, name: &Arc<str>) {
-        let held = Held {
+        let held = self.held.entry(name.clone()).or_default();
+        *held = Held {
             holds: Holds::Unknown,
+            listed: held.listed.take(),
             ..Held::default()
         };
-        self.held.insert(name.clone(), held);
         self.dirty.insert(name.clone());
     }
 
@@ -299,7 +323,8 @@ impl Subscription {
             .names
             .iter()
             .map(|name| Interest::Unsubscribe(self.kind, name.clone()));
-        names.chain(self.wildcard.then_some(Interest::NotEverything(self.kind)))
+        let everything = self.wildcard && !self.kind.is_by_name();
+        names.chain(everything.then_some(Interest::NotEverything(self.kind)))
     }
 
     /// Whether the resource was sent on this stream, so that an older claim of the client is void.
@@ -309,118 +334,5 @@ impl Subscription {
 
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
-    }
-
-    /// What to send next, at most about `max_bytes` of it, or `None` when the client knows everything. `led` are resources
-    /// that the client drops by itself when it drops another one that it also has from us.
-    pub(super) fn next_batch(
-        &mut self,
-        snapshot: &Snapshot,
-        max_bytes: usize,
-        led: &dyn Fn(&str) -> bool,
-    ) -> Option<Batch> {
-        while let Some(suspects) = self.isolated.pop_front() {
-            let mut batch = Batch::default();
-            for name in suspects {
-                self.dirty.remove(&name);
-                self.decide(&name, snapshot, led, &mut batch);
-            }
-            if !batch.is_empty() {
-                return Some(batch);
-            }
-        }
-        if std::mem::take(&mut self.scan) {
-            self.dirty
-                .extend(snapshot.all(self.kind).map(|resource| resource.name.clone()));
-            self.dirty.extend(self.held.keys().cloned());
-        }
-        let mut batch = Batch::default();
-        while batch.bytes < max_bytes
-            && let Some(name) = self.dirty.pop_first()
-        {
-            self.decide(&name, snapshot, led, &mut batch);
-        }
-        batch.answers = std::mem::take(&mut self.owes_answer);
-        (batch.answers || !batch.is_empty()).then_some(batch)
-    }
-
-    fn decide(&mut self, name: &Arc<str>, snapshot: &Snapshot, led: &dyn Fn(&str) -> bool, batch: &mut Batch) {
-        if !self.is_wanted(name) {
-            self.held.remove(name);
-            return;
-        }
-        match snapshot.get(self.kind, name) {
-            Some(resource) => {
-                let held = self.held.entry(name.clone()).or_default();
-                let refused = held.rejected == Some(resource.version);
-                if held.holds != Holds::This(resource.version) && !refused {
-                    held.holds = Holds::This(resource.version);
-                    held.told_missing = false;
-                    held.sent_here = true;
-                    held.rejected = None;
-                    batch.bytes += resource.field.len();
-                    batch.resources.push(resource.clone());
-                }
-            }
-            None if snapshot.is_unsure(name) => {}
-            // While a source has not answered, a resource that is not there may still come; but what was sent and is there
-            // no more is gone.
-            None if !snapshot.is_complete() && !self.was_sent_here(name) => {}
-            None => self.decide_missing(name, led(name), batch),
-        }
-    }
-
-    fn decide_missing(&mut self, name: &Arc<str>, led: bool, batch: &mut Batch) {
-        let explicit = self.names.contains(name);
-        let Some(held) = self.held.get_mut(name) else { return };
-        let knows = held.told_missing || (held.holds == Holds::Nothing && !explicit);
-        let after = match self.kind {
-            // Envoy drops the endpoints of a cluster with the cluster.
-            ResourceType::Endpoint if led && held.sent_here => Holds::Nothing,
-            // It takes a removal of endpoints for no change at all: what clears the hosts is an empty assignment.
-            ResourceType::Endpoint if !led && held.holds != Holds::Nothing => {
-                let cleared = Arc::new(Resource::cleared(name.clone()));
-                let holds = Holds::This(cleared.version);
-                if held.holds != holds {
-                    batch.bytes += cleared.field.len();
-                    batch.resources.push(cleared);
-                }
-                holds
-            }
-            ResourceType::Endpoint | ResourceType::Cluster => {
-                if !knows {
-                    batch.removed.push(name.clone());
-                }
-                Holds::Nothing
-            }
-        };
-        if explicit {
-            *held = Held {
-                holds: after,
-                told_missing: true,
-                ..Held::default()
-            };
-        } else {
-            self.held.remove(name);
-        }
-    }
-
-    pub(super) fn sent(&mut self, nonce: u64, batch: &Batch, now: Duration) {
-        let resources = batch
-            .resources
-            .iter()
-            .map(|resource| (resource.name.clone(), Some(resource.version)));
-        let removed = batch.removed.iter().map(|name| (name.clone(), None));
-        self.in_flight.push_back(InFlight {
-            nonce,
-            sent: resources.chain(removed).collect(),
-            since: now,
-        });
-    }
-}
-
-impl Batch {
-    fn is_empty(&self) -> bool {
-        self.resources.is_empty() && self.removed.is_empty()
     }
 }

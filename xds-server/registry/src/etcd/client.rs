@@ -11,11 +11,11 @@ use etcd_client::{
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-use super::config::{Config, Tls};
+use super::config::Config;
 use super::errors::{Fault, chain};
 use super::page_size::PageSize;
 use super::records::Record;
-use crate::Error;
+use crate::{Error, Tls};
 
 /// A silent peer is noticed after 15 s; etcd takes pings more often than every 5 s for abuse.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -55,28 +55,31 @@ pub(super) struct Page {
     pub(super) more: bool,
 }
 
+/// Connects, and logs in when a user is configured.
+pub(super) async fn connect(config: &Config, url: &str) -> Result<Client, Error> {
+    let endpoint = endpoint(config, url).await?;
+    let channel = match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
+        Ok(connected) => connected.map_err(|error| Error::Unavailable(chain(&error)))?,
+        Err(_) => return Err(Error::Unavailable(format!("no connection after {CONNECT_TIMEOUT:?}"))),
+    };
+    let user = user(config).await?;
+    match login(channel.clone(), user).await {
+        Err(Fault::AuthNotEnabled) => {
+            tracing::warn!(
+                endpoint = url,
+                "a user is configured, but etcd has no authentication enabled"
+            );
+            Ok(login(channel, None).await?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
 impl Link {
-    /// Connects, and logs in when a user is configured.
     pub(super) async fn connect(config: &Config, url: &str, page_size: PageSize) -> Result<Self, Error> {
-        let endpoint = endpoint(config, url).await?;
-        let channel = match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
-            Ok(connected) => connected.map_err(|error| Error::Unavailable(chain(&error)))?,
-            Err(_) => return Err(Error::Unavailable(format!("no connection after {CONNECT_TIMEOUT:?}"))),
-        };
-        let user = user(config).await?;
-        let client = match login(channel.clone(), user).await {
-            Err(Fault::AuthNotEnabled) => {
-                tracing::warn!(
-                    endpoint = url,
-                    "a user is configured, but etcd has no authentication enabled"
-                );
-                login(channel, None).await?
-            }
-            outcome => outcome?,
-        };
         let (prefix, end) = range(&config.prefix);
         Ok(Self {
-            client,
+            client: connect(config, url).await?,
             prefix,
             end,
             page_size,
@@ -154,7 +157,10 @@ fn page(response: GetResponse) -> Result<Page, Fault> {
     })
 }
 
-async fn within<T>(what: &str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Fault> {
+pub(super) async fn within<T>(
+    what: &str,
+    call: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, Fault> {
     match tokio::time::timeout(REQUEST_TIMEOUT, call).await {
         Ok(answer) => answer.map_err(|error| Fault::of(&error)),
         Err(_) => Err(Fault::unavailable(format!(
@@ -222,7 +228,7 @@ async fn read(file: &Path) -> Result<Vec<u8>, Error> {
 }
 
 /// The half-open range of keys that start with a prefix.
-fn range(prefix: &str) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn range(prefix: &str) -> (Vec<u8>, Vec<u8>) {
     // To etcd a single zero byte means "from the first key" as a start, and "to the last key" as an end.
     let mut end = prefix.as_bytes().to_vec();
     // The bytes of a text are below 0xff, so the last one can always be raised.

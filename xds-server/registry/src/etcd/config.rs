@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::layout::LayoutChoice;
+use crate::settings::{Settings, Tls, check_login, check_tls, duration, tls_files};
 
 /// One etcd cluster and one prefix in it. Unknown keys are errors.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -42,21 +42,6 @@ pub struct Config {
     pub reconcile: Duration,
 }
 
-/// PEM files, read anew by each session.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// The authorities that may have signed the members' certificates. Default: the system's.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-    /// Our certificate, where the cluster asks for one. Needs `key`.
-    #[serde(default)]
-    pub cert: Option<PathBuf>,
-    /// The private key of `cert`.
-    #[serde(default)]
-    pub key: Option<PathBuf>,
-}
-
 /// A page is one message; with ordinary records of a few hundred bytes this many stay far below the decode limit.
 const MAX_PAGE_SIZE: u32 = 100_000;
 
@@ -74,12 +59,10 @@ impl Config {
             reconcile: default_reconcile(),
         }
     }
+}
 
-    /// The rules that hold between the fields, and that no type can express.
-    ///
-    /// # Errors
-    /// One sentence that names the field.
-    pub fn validate(&self) -> Result<(), String> {
+impl Settings for Config {
+    fn validate(&self) -> Result<(), String> {
         check_endpoints(&self.endpoints)?;
         if !(1..=MAX_PAGE_SIZE).contains(&self.page_size) {
             return Err(format!("page_size {} is outside 1 to {MAX_PAGE_SIZE}", self.page_size));
@@ -87,20 +70,16 @@ impl Config {
         if self.reconcile.is_zero() {
             return Err("reconcile must be longer than zero".to_owned());
         }
-        match (&self.username, &self.password_file) {
-            (Some(name), _) if name.is_empty() => return Err("username is empty".to_owned()),
-            (Some(_), None) => return Err("username needs a password_file".to_owned()),
-            (None, Some(_)) => return Err("password_file needs a username".to_owned()),
-            (Some(_), Some(_)) | (None, None) => {}
-        }
-        let Some(tls) = &self.tls else { return Ok(()) };
-        if tls.cert.is_some() != tls.key.is_some() {
-            return Err("tls.cert and tls.key need each other".to_owned());
-        }
-        match self.endpoints.iter().find(|url| url.starts_with("http://")) {
-            Some(url) => Err(format!("tls is set, but the endpoint {url:?} is not https://")),
-            None => Ok(()),
-        }
+        check_login(self.username.as_deref(), self.password_file.as_deref())?;
+        check_tls(self.tls.as_ref(), &self.endpoints)
+    }
+
+    fn files(&mut self) -> Vec<(&'static [&'static str], &mut PathBuf)> {
+        let own = self
+            .password_file
+            .iter_mut()
+            .map(|file| (&["password_file"] as &'static [_], file));
+        own.chain(tls_files(&mut self.tls)).collect()
     }
 }
 
@@ -123,12 +102,6 @@ fn check_endpoints(endpoints: &[String]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| D::Error::custom(format!("{text:?} is not a duration such as 5m or 30s: {error}")))
 }
 
 #[cfg(test)]

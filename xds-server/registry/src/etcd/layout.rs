@@ -1,33 +1,26 @@
 //! Which framework wrote a record, and what the record says.
 //!
-//! Pure: a key, a value and a revision in, endpoints or reasons out. The data is hostile: nothing in it can panic, and
-//! a bad record is the rejection of itself.
+//! Pure. What other registries hold in the same form is read by `crate::layout`.
 
 mod detect;
 mod dubbo_app;
-mod dubbo_interface;
-mod entry;
-mod go_micro;
 mod go_zero;
-mod goframe;
 mod grpc;
 mod jupiter;
 mod kitex;
-mod kratos;
-mod leadsman;
-mod rpcx;
 mod skydns;
-mod tags;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::str::FromStr;
 
-use leadsman_core::model::{Endpoint, Provenance, Rejection, ServiceName};
+use leadsman_core::model::Provenance;
 use serde::{Deserialize, Deserializer};
 
-use entry::{Entry, below};
+pub(super) use crate::layout::Decoded;
+use crate::layout::entry::{Entry, below};
+use crate::layout::{Reading, dubbo_interface, finish, go_micro, goframe, kratos, leadsman, rpcx, unattributed};
 
 /// A framework's way to write instances into etcd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +94,7 @@ impl Layout {
             Self::Grpc => grpc::read(entry),
             Self::Kratos => kratos::read(entry),
             Self::GoZero => go_zero::read(entry),
-            Self::GoMicro => go_micro::read(entry),
+            Self::GoMicro => go_micro::read(entry, "micro/registry/"),
             Self::Kitex => kitex::read(entry, "kitex/registry-etcd/"),
             Self::Hertz => kitex::read(entry, "hertz/registry-etcd/"),
             Self::Goframe => goframe::read(entry),
@@ -168,29 +161,6 @@ fn names() -> String {
     Layout::ALL.iter().map(|layout| format!(", {layout}")).collect()
 }
 
-/// What one record is.
-#[derive(Clone, Debug)]
-pub(super) enum Decoded {
-    /// A marker, a router rule, a sibling of the prefix: nothing that anyone could connect to.
-    NotAnInstance,
-    /// Meant as an instance perhaps, but of no service that could be named.
-    Unattributed(Rejection),
-    /// The addresses one record registers for one service.
-    Instances {
-        service: ServiceName,
-        outcomes: Vec<Result<Endpoint, Rejection>>,
-    },
-}
-
-/// What a layout makes of an entry, before names are checked and reasons get their provenance.
-#[derive(Debug)]
-enum Reading {
-    Marker,
-    Stray(String),
-    /// The service and its addresses; the outer error rejects the record as a whole.
-    Instances(String, Result<Vec<Result<Endpoint, String>>, String>),
-}
-
 /// Says what a record is.
 pub(super) fn decode(choice: LayoutChoice, prefix: &str, key: &[u8], value: &[u8], revision: u64) -> Decoded {
     let Ok(text) = std::str::from_utf8(key) else {
@@ -212,29 +182,4 @@ pub(super) fn decode(choice: LayoutChoice, prefix: &str, key: &[u8], value: &[u8
     entry.provenance = Provenance::new(text, layout.as_str(), value, revision);
     let reading = layout.read(&entry);
     finish(reading, entry.provenance)
-}
-
-fn finish(reading: Reading, provenance: Provenance) -> Decoded {
-    let (service, outcomes) = match reading {
-        Reading::Marker => return Decoded::NotAnInstance,
-        Reading::Stray(reason) => return unattributed(provenance, reason),
-        Reading::Instances(service, outcomes) => (service, outcomes),
-    };
-    let service = match ServiceName::new(&service) {
-        Ok(service) => service,
-        Err(error) => return unattributed(provenance, format!("the service has no usable name: {error}")),
-    };
-    let reject = |reason| Rejection {
-        provenance: provenance.clone(),
-        reason,
-    };
-    let outcomes = match outcomes {
-        Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map_err(reject)).collect(),
-        Err(reason) => vec![Err(reject(reason))],
-    };
-    Decoded::Instances { service, outcomes }
-}
-
-fn unattributed(provenance: Provenance, reason: String) -> Decoded {
-    Decoded::Unattributed(Rejection { provenance, reason })
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use http::Uri;
-use leadsman_registry::etcd;
+use leadsman_registry::own;
 
 use super::super::SourceConfig;
 use super::super::problem::Severity;
 use super::super::tree::{Node, Step, Value};
-use super::{Checks, Finding, Origin, path, unreadable};
+use super::{Checks, Finding, Origin, overlap, path, unreadable};
 
 /// Checks lists whose decoder would name only the first bad element, and strikes out those it names.
 pub(in super::super) fn check_written(tree: &mut Node) -> Vec<Finding> {
@@ -92,8 +92,66 @@ impl Checks<'_> {
                         );
                     }
                 }
-                SourceConfig::Etcd(etcd) => self.etcd(name.as_str(), etcd),
+                SourceConfig::Etcd(_)
+                | SourceConfig::Consul(_)
+                | SourceConfig::Dns(_)
+                | SourceConfig::Eureka(_)
+                | SourceConfig::Kubernetes(_)
+                | SourceConfig::Nacos(_)
+                | SourceConfig::Zookeeper(_) => self.remote(name.as_str(), source.clone()),
+                SourceConfig::Registry(config) => {
+                    self.remote(name.as_str(), source.clone());
+                    self.port(name.as_str(), config);
+                }
             }
+        }
+    }
+
+    /// The port of a registry of our own: whether it is free, and whom it is open to.
+    fn port(&mut self, name: &str, config: &own::Config) {
+        let place = |key: &str| Origin::Value(path(["sources", name, "registry", key]));
+        let others = self
+            .config
+            .sources
+            .iter()
+            .take_while(|(other, _)| other.as_str() != name);
+        let before = others.filter_map(|(other, source)| match source {
+            SourceConfig::Registry(other_config) => {
+                Some((format!("sources.{other}.registry.listen"), other_config.listen))
+            }
+            SourceConfig::File(_)
+            | SourceConfig::Etcd(_)
+            | SourceConfig::Consul(_)
+            | SourceConfig::Eureka(_)
+            | SourceConfig::Dns(_)
+            | SourceConfig::Kubernetes(_)
+            | SourceConfig::Nacos(_)
+            | SourceConfig::Zookeeper(_) => None,
+        });
+        let own = [
+            ("xds.listen".to_owned(), self.config.xds.listen),
+            ("admin.listen".to_owned(), self.config.admin.listen),
+        ];
+        let taken = own
+            .into_iter()
+            .chain(before)
+            .find(|(_, address)| overlap(*address, config.listen));
+        if let Some((by, address)) = taken {
+            let message = format!("{} is taken by `{by}` ({address})", config.listen);
+            self.error(place("listen"), message, "give the listeners different ports");
+        }
+        if config.tls.is_some() && config.insecure {
+            let message = "has no effect beside `tls:`".to_owned();
+            self.warn(place("insecure"), message, "remove one of the two");
+        }
+        let is_open = config.tokens.is_none() && config.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none());
+        if is_open && !config.listen.ip().is_loopback() {
+            let message = format!("{} lets everybody who reaches it register anything", config.listen);
+            self.warn(
+                place("listen"),
+                message,
+                "name a file of `tokens:`, or ask for certificates by `tls.client_ca`",
+            );
         }
     }
 
@@ -112,43 +170,39 @@ impl Checks<'_> {
         }
     }
 
-    fn etcd(&mut self, source: &str, config: &etcd::Config) {
-        let section = path(["sources", source, "etcd"]);
-        if let Err(message) = config.validate() {
-            // The sentence begins with the field it is about.
-            let field = message.split([' ', '.']).next().unwrap_or_default();
+    /// A source behind a network: what its adapter says, and the files it reads.
+    fn remote(&mut self, name: &str, mut source: SourceConfig) {
+        let kind = source.kind();
+        let section = path(["sources", name, kind]);
+        let verdict = source.settings().validate();
+        self.validated(
+            &section,
+            verdict,
+            &format!("see the {kind} keys in docs/configuration.md"),
+        );
+        for (keys, file) in source.settings().files() {
+            let Some(message) = unreadable(file) else { continue };
             let mut place = section.clone();
-            place.push(Step::Key(field.to_owned()));
-            let place = if self.tree.find(&place).is_some() {
-                place
-            } else {
-                section.clone()
-            };
-            self.error(
+            place.extend(keys.iter().map(|key| Step::Key((*key).to_owned())));
+            self.warn(
                 Origin::Value(place),
                 message,
-                "see the etcd keys in docs/configuration.md",
+                "the source waits for the file; relative paths start at the configuration file",
             );
         }
-        let tls = config.tls.as_ref();
-        let files = [
-            (["password_file", ""], config.password_file.as_ref()),
-            (["tls", "ca"], tls.and_then(|tls| tls.ca.as_ref())),
-            (["tls", "cert"], tls.and_then(|tls| tls.cert.as_ref())),
-            (["tls", "key"], tls.and_then(|tls| tls.key.as_ref())),
-        ];
-        for (keys, file) in files {
-            if let Some(message) = file.and_then(|file| unreadable(file)) {
-                let keys = keys.into_iter().filter(|key| !key.is_empty());
-                let mut place = section.clone();
-                place.extend(keys.map(|key| Step::Key(key.to_owned())));
-                self.warn(
-                    Origin::Value(place),
-                    message,
-                    "the source waits for the file; relative paths start at the configuration file",
-                );
-            }
+    }
+
+    /// Says what an adapter has against its section.
+    fn validated(&mut self, section: &[Step], verdict: Result<(), String>, hint: &str) {
+        let Err(message) = verdict else { return };
+        // The sentence begins with the field it is about.
+        let field = message.split([' ', '.']).next().unwrap_or_default();
+        let mut place = section.to_vec();
+        place.push(Step::Key(field.to_owned()));
+        if self.tree.find(&place).is_none() {
+            place.pop();
         }
+        self.error(Origin::Value(place), message, hint);
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{Address, Evidence, Provenance, Service, Weight};
+use crate::policy::{Percentages, PercentagesError};
 
 const NOW: Duration = Duration::from_secs(1);
 
@@ -149,4 +150,75 @@ fn a_service_gone_from_the_first_source_does_not_hide_the_second() {
     let mut catalog = catalog(&[("a", Some(vec![up(1)])), ("b", Some(vec![up(2)]))]);
     catalog.delete(&src("a"), orders(), NOW);
     assert_eq!(published(&catalog, Merge::Priority), ["b 2 healthy 1"]);
+}
+
+fn percentage(parts: &[(&str, u8)]) -> Merge {
+    let parts = parts.iter().map(|(source, part)| (src(source), *part)).collect();
+    Merge::Percentage(Percentages::new(parts).unwrap())
+}
+
+#[test]
+fn a_percentage_holds_however_many_instances_each_source_knows() {
+    let many = (1..=9).map(up).collect();
+    let catalog = catalog(&[("a", Some(many)), ("b", Some(vec![up(11)]))]);
+    let shown = published(&catalog, percentage(&[("a", 90), ("b", 10)]));
+    let weights: BTreeSet<&str> = shown.iter().filter_map(|line| line.split(' ').next_back()).collect();
+    assert_eq!((shown.len(), weights), (10, BTreeSet::from(["65535"])));
+    let quarter = published(&catalog, percentage(&[("a", 25), ("b", 75)]));
+    assert_eq!(quarter.first().unwrap(), "a 1 healthy 2427");
+    assert_eq!(quarter.last().unwrap(), "b 11 healthy 65535");
+}
+
+#[test]
+fn a_percentage_is_divided_among_usable_endpoints_by_their_weights() {
+    let a = vec![
+        endpoint(1, 3.0, Health::Healthy),
+        endpoint(2, 1.0, Health::Healthy),
+        endpoint(3, 100.0, Health::Unhealthy),
+        endpoint(4, 0.0, Health::Healthy),
+    ];
+    let catalog = catalog(&[("a", Some(a)), ("b", Some(vec![up(11)]))]);
+    let shown = published(&catalog, percentage(&[("a", 80), ("b", 20)]));
+    let usable: Vec<&String> = shown
+        .iter()
+        .filter(|line| line.contains("healthy") && !line.contains("un"))
+        .collect();
+    // 60, 20 and 20 percent: what the sick one would weigh is nobody's concern until it is well.
+    assert_eq!(usable, ["a 1 healthy 65535", "a 2 healthy 21845", "b 11 healthy 21845"]);
+    assert!(shown.contains(&"a 3 unhealthy 65535".to_owned()), "{shown:?}");
+    assert!(shown.contains(&"a 4 draining 1".to_owned()), "{shown:?}");
+}
+
+#[test]
+fn an_instance_that_two_sources_know_gets_both_its_parts() {
+    let catalog = catalog(&[("a", Some(vec![up(1), up(2)])), ("b", Some(vec![up(2)]))]);
+    let shown = published(&catalog, percentage(&[("a", 50), ("b", 50)]));
+    assert_eq!(shown, ["a 1 healthy 21845", "a 2 healthy 65535"]);
+}
+
+#[test]
+fn a_source_without_usable_endpoints_or_without_a_part_gets_nothing() {
+    let sick = endpoint(2, 1.0, Health::Unhealthy);
+    let known = catalog(&[
+        ("a", Some(vec![up(1)])),
+        ("b", Some(vec![sick])),
+        ("c", Some(vec![up(3)])),
+    ]);
+    let shown = published(&known, percentage(&[("a", 10), ("b", 90)]));
+    assert_eq!(shown, ["a 1 healthy 65535", "b 2 unhealthy 65535"]);
+    let shown = published(&known, percentage(&[("a", 100), ("c", 0)]));
+    assert_eq!(shown, ["a 1 healthy 65535"]);
+    let silent = catalog(&[("a", Some(vec![up(1)])), ("b", None)]);
+    assert_eq!(
+        published(&silent, percentage(&[("a", 10), ("b", 90)])),
+        ["a 1 healthy 65535"]
+    );
+}
+
+#[test]
+fn percentages_make_a_hundred() {
+    let sum = |parts: &[(&str, u8)]| Percentages::new(parts.iter().map(|(name, part)| (src(name), *part)).collect());
+    assert!(sum(&[("a", 100)]).is_ok() && sum(&[("a", 0), ("b", 100)]).is_ok());
+    assert_eq!(sum(&[("a", 60), ("b", 60)]), Err(PercentagesError::Sum(120)));
+    assert_eq!(sum(&[]), Err(PercentagesError::Sum(0)));
 }

@@ -92,7 +92,7 @@ fn a_service_that_became_unknown_stays_as_it_was_published() {
     put(&mut builder, &resolution(vec![endpoint(1, 1.0, "a")]));
     let unknown = resolve(&Catalog::new([source()]), &name(), &ServiceSettings::default());
     assert_eq!(put(&mut builder, &unknown), "None clusters {} endpoints {}");
-    assert_eq!(builder.publish().len(ResourceType::Endpoint), 1);
+    assert_eq!(builder.publish().len(), 1);
 }
 
 #[test]

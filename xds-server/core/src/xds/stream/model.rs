@@ -1,11 +1,12 @@
-//! A model of Envoy against the stream: whatever the order of changes, answers, refusals and reconnects, once both have
-//! nothing more to say the client holds what is published, and no cluster waits for endpoints that nobody sends.
+//! A model of Envoy against the stream: whatever the order of changes, answers, refusals and reconnects, and whatever a
+//! refusal says, once both have nothing more to say the client holds what is published, and no cluster waits for
+//! endpoints that nobody sends. The same client speaks either variant.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
-use super::tests::{CDS, EDS, NOW, World, names, request, world};
+use super::tests::{CDS, EDS, NOW, World, names, request, world_of};
 use super::*;
 use crate::snapshot::Version;
 
@@ -27,9 +28,22 @@ struct Cluster {
     interrupted: bool,
 }
 
+/// How a client words its refusals.
+#[derive(Clone, Copy, Debug)]
+enum Words {
+    /// Without a name.
+    Vague,
+    /// As Envoy does for clusters.
+    Exact,
+    /// With the name of some resource, a culprit or not.
+    Misleading,
+}
+
 /// Envoy: a wildcard of clusters, and the endpoints of each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Client {
+    variant: Variant,
+    words: Words,
     clusters: BTreeMap<Arc<str>, Cluster>,
     inbox: VecDeque<Response>,
     /// What was refused alone, until the name is heard of in another way, and the last response that was on its way
@@ -47,19 +61,50 @@ fn nonce(response: &Response) -> u64 {
 }
 
 impl Client {
+    fn new(variant: Variant, words: Words) -> Self {
+        Self {
+            variant,
+            words,
+            clusters: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// Why a response is refused, if it is.
+    fn refusal(&self, response: &Response) -> Option<String> {
+        let bad = response.resources.iter().filter(|resource| is_bad(resource.version));
+        let bad: Vec<String> = bad.map(|resource| format!("{}: no", resource.name)).collect();
+        let first = response.resources.first()?;
+        (!bad.is_empty()).then(|| match self.words {
+            Words::Vague => "no".to_owned(),
+            Words::Exact => format!("Error adding/updating cluster(s) {}", bad.join(", ")),
+            Words::Misleading => format!("something with {} is wrong", first.name),
+        })
+    }
+
+    /// What the response says is gone: in the state of the world, what it leaves out.
+    fn gone(&self, response: &Response, kind: ResourceType) -> Vec<Arc<str>> {
+        match (self.variant, kind) {
+            (Variant::Delta, _) => response.removed.clone(),
+            (Variant::StateOfTheWorld, ResourceType::Cluster) => {
+                let listed = |name: &Arc<str>| response.resources.iter().any(|resource| resource.name == *name);
+                self.clusters.keys().filter(|name| !listed(name)).cloned().collect()
+            }
+            (Variant::StateOfTheWorld, _) => Vec::new(),
+        }
+    }
+
     /// Reads one response and says what Envoy says.
     fn step(&mut self) -> Vec<Request> {
         let Some(response) = self.inbox.pop_front() else {
             return Vec::new();
         };
         let kind = ResourceType::from_type_url(&response.type_url).unwrap();
-        let bad: Vec<Version> = response
-            .resources
-            .iter()
-            .map(|r| r.version)
-            .filter(|v| is_bad(*v))
-            .collect();
-        for name in &response.removed {
+        let why = self.refusal(&response);
+        let removed = self.gone(&response, kind);
+        // What was removed and comes back is something new, whether the client ever took it or not.
+        for name in removed.iter().chain(&response.removed) {
             self.refused.remove(&(kind, name.clone()));
         }
         for resource in &response.resources {
@@ -76,20 +121,25 @@ impl Client {
             response_nonce: response.nonce.clone(),
             ..request(kind)
         };
-        answer.error_detail = (!bad.is_empty()).then(|| "refused".to_owned());
+        let good = why.is_none();
+        answer.error_detail = why;
         match kind {
-            ResourceType::Cluster => self.clusters(&response, bad.is_empty(), answer),
-            ResourceType::Endpoint => self.endpoints(&response, bad.is_empty(), answer),
+            ResourceType::Cluster => self.take_clusters(&response, &removed, answer),
+            ResourceType::Endpoint => self.take_endpoints(&response, good, answer),
+            ResourceType::Listener | ResourceType::Route => unreachable!("never asked for"),
         }
     }
 
     /// Good clusters of a refused response are applied, but not claimed.
-    fn clusters(&mut self, response: &Response, good: bool, answer: Request) -> Vec<Request> {
+    fn take_clusters(&mut self, response: &Response, removed: &[Arc<str>], answer: Request) -> Vec<Request> {
+        let good = answer.error_detail.is_none();
         let mut interest = request(EDS);
         for resource in response.resources.iter().filter(|resource| !is_bad(resource.version)) {
             let known = self.clusters.contains_key(&resource.name);
             let cluster = self.clusters.entry(resource.name.clone()).or_default();
             if !known {
+                // Whoever asks anew is answered, whatever was refused before.
+                self.refused.remove(&(EDS, resource.name.clone()));
                 interest.subscribe.push(resource.name.clone());
             }
             cluster.hidden = false;
@@ -100,7 +150,7 @@ impl Client {
                 cluster.claims_cluster = Some(resource.version);
             }
         }
-        for name in &response.removed {
+        for name in removed {
             if self.clusters.remove(name).is_some() {
                 self.refused.remove(&(EDS, name.clone()));
                 interest.unsubscribe.push(name.clone());
@@ -111,7 +161,7 @@ impl Client {
     }
 
     /// A refused response of endpoints changes nothing.
-    fn endpoints(&mut self, response: &Response, good: bool, answer: Request) -> Vec<Request> {
+    fn take_endpoints(&mut self, response: &Response, good: bool, answer: Request) -> Vec<Request> {
         for resource in response.resources.iter().filter(|_| good) {
             if let Some(cluster) = self.clusters.get_mut(&resource.name) {
                 cluster.endpoints = Some(resource.version);
@@ -121,6 +171,19 @@ impl Client {
             }
         }
         vec![answer]
+    }
+
+    /// The same request with every name that is wanted.
+    fn reword(&self, request: Request) -> SotwRequest {
+        let wanted = self.clusters.keys().filter(|_| request.type_url == EDS.type_url());
+        SotwRequest {
+            node: request.node,
+            names: wanted.cloned().collect(),
+            type_url: request.type_url,
+            version_info: String::new(),
+            response_nonce: request.response_nonce,
+            error_detail: request.error_detail,
+        }
     }
 
     /// What Envoy says first on a new stream.
@@ -176,9 +239,12 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn say(world: &mut World, requests: Vec<Request>) {
+fn say(world: &mut World, client: &Client, requests: Vec<Request>) {
     for request in requests {
-        world.stream.handle_request(request).unwrap();
+        match client.variant {
+            Variant::Delta => world.stream.handle_request(request).unwrap(),
+            Variant::StateOfTheWorld => world.stream.handle_sotw_request(client.reword(request)).unwrap(),
+        };
     }
 }
 
@@ -196,11 +262,14 @@ fn play(world: &mut World, client: &mut Client, step: &Step) {
         Step::Retime(service, millis) => world.retime(&name(*service), u64::from(*millis)),
         Step::Delete(service) => world.delete(&name(*service)),
         Step::Send => drop(send(world, client)),
-        Step::Read => say(world, client.step()),
+        Step::Read => {
+            let answers = client.step();
+            say(world, client, answers);
+        }
         Step::Reconnect => {
             world.reconnect();
             let hello = client.hello();
-            say(world, hello);
+            say(world, client, hello);
         }
     }
 }
@@ -210,10 +279,12 @@ proptest! {
     #[test]
     fn when_nobody_has_anything_to_say_the_client_holds_what_is_published(
         steps in proptest::collection::vec(any_step(), 0..60),
+        variant in prop_oneof![Just(Variant::Delta), Just(Variant::StateOfTheWorld)],
+        words in prop_oneof![Just(Words::Vague), Just(Words::Exact), Just(Words::Misleading)],
     ) {
-        let (mut world, mut client) = (world(&["s0", "s1"]), Client::default());
+        let (mut world, mut client) = (world_of(variant, &["s0", "s1"]), Client::new(variant, words));
         let hello = client.hello();
-        say(&mut world, hello);
+        say(&mut world, &client, hello);
         for step in &steps {
             if matches!(step, Step::Reconnect) {
                 // What a client refused before it came back, the server can't know.
@@ -224,7 +295,7 @@ proptest! {
         let mut turns = 0;
         while send(&mut world, &mut client) || !client.inbox.is_empty() {
             let answers = client.step();
-            say(&mut world, answers);
+            say(&mut world, &client, answers);
             turns += 1;
             prop_assert!(turns < 1000, "the two never come to rest");
         }

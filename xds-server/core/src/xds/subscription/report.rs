@@ -41,6 +41,8 @@ pub struct TypeReport {
     /// The last refusal, in the client's words, cut to a bound.
     pub last_nack: Option<String>,
     pub nacks: u64,
+    /// How many times a resource was found to be the reason of one.
+    pub quarantines: u64,
     /// How long the oldest response has been waiting for its answer.
     pub oldest_unacked: Option<Duration>,
 }
@@ -68,6 +70,10 @@ impl Subscription {
         }
     }
 
+    pub(in crate::xds) fn quarantines(&self) -> u64 {
+        self.quarantines
+    }
+
     pub(in crate::xds) fn report(&self, now: Duration) -> TypeReport {
         let sent = self.held.values().filter(|held| matches!(held.holds, Holds::This(_)));
         let acked = sent
@@ -87,6 +93,7 @@ impl Subscription {
             rejected: rejected.collect(),
             last_nack: self.last_nack.clone(),
             nacks: self.nacks,
+            quarantines: self.quarantines,
             oldest_unacked: self
                 .in_flight
                 .front()

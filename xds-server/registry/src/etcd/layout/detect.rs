@@ -6,7 +6,7 @@
 use leadsman_core::model::Address;
 
 use super::Layout;
-use super::entry::{Entry, Object, list};
+use crate::layout::entry::{Entry, Object, list};
 
 pub(super) fn detect(entry: &Entry<'_>) -> Option<Layout> {
     if let Some(layout) = by_key(entry) {

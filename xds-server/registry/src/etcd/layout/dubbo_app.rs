@@ -6,9 +6,9 @@
 use leadsman_core::model::{Address, Endpoint, Health};
 use serde_json::Value;
 
-use super::Reading;
-use super::entry::{Entry, Object, brief, flag, map, number, port, text, weight};
-use super::tags::Tags;
+use crate::layout::Reading;
+use crate::layout::entry::{Entry, Object, brief, flag, map, number, port, text, weight};
+use crate::layout::tags::Tags;
 
 const DEFAULT_WEIGHT: f64 = 100.0;
 /// Dubbo's own plumbing, and what changes at every start.

@@ -4,8 +4,8 @@
 
 use leadsman_core::model::{Address, Endpoint};
 
-use super::Reading;
-use super::entry::Entry;
+use crate::layout::Reading;
+use crate::layout::entry::Entry;
 
 pub(super) fn read(entry: &Entry<'_>) -> Reading {
     match entry.parent("") {

@@ -4,9 +4,9 @@
 
 use leadsman_core::model::{Address, Endpoint};
 
-use super::Reading;
-use super::entry::{Entry, Object, announces_deletion, map, number, text, weight};
-use super::tags::Tags;
+use crate::layout::Reading;
+use crate::layout::entry::{Entry, Object, announces_deletion, map, number, text, weight};
+use crate::layout::tags::Tags;
 
 pub(super) fn read(entry: &Entry<'_>) -> Reading {
     match entry.parent("") {

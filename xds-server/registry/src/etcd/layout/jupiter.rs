@@ -4,9 +4,9 @@
 
 use leadsman_core::model::{Address, Endpoint, Health};
 
-use super::Reading;
-use super::entry::{Entry, Object, announces_deletion, brief, flag, map, number, text, weight_above_zero};
-use super::tags::Tags;
+use crate::layout::Reading;
+use crate::layout::entry::{Entry, Object, announces_deletion, brief, flag, map, number, text, weight_above_zero};
+use crate::layout::tags::Tags;
 
 const DEFAULT_WEIGHT: f64 = 100.0;
 

@@ -5,9 +5,9 @@
 
 use leadsman_core::model::{Address, Endpoint};
 
-use super::Reading;
-use super::entry::{Entry, number, port, text, weight_above_zero};
-use super::tags::Tags;
+use crate::layout::Reading;
+use crate::layout::entry::{Entry, number, port, text, weight_above_zero};
+use crate::layout::tags::Tags;
 
 const DEFAULT_WEIGHT: f64 = 100.0;
 const DEFAULT_PRIORITY: f64 = 10.0;

@@ -1,10 +1,10 @@
 //! Recorded records of each framework, and records that nobody should write.
 
-use leadsman_core::model::Locality;
+use leadsman_core::model::{Endpoint, Locality, Rejection};
 use proptest::prelude::*;
 
-use super::tags::{MAX_ENTRIES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use super::*;
+use crate::layout::tags::{MAX_ENTRIES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 /// What a record says, one line an endpoint or a rejection: everything but the provenance.
 fn say(choice: LayoutChoice, prefix: &str, key: &str, value: &str) -> String {

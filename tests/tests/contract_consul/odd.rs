@@ -1,0 +1,192 @@
+//! Indexes that no healthy Consul gives: zero, far too high, and back. Such answers were seen, but a real server can't be
+//! made to give them at will, so a small server answers in the shapes that were recorded from a real one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Uri};
+use leadsman_registry::SourceState;
+use leadsman_registry::consul::{Config, Consul as Adapter};
+use leadsman_tests::contract::state;
+use leadsman_tests::instance::Instance;
+use leadsman_tests::observed::Observed;
+use leadsman_tests::wait::{PATIENT, throughout, until};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+/// One service, `orders`, as the test says.
+#[derive(Clone, Debug)]
+struct Says {
+    /// The ports of what a plain read lists.
+    plain: Vec<u16>,
+    /// The index of plain reads.
+    index: u64,
+    /// What the next blocking question is answered with, at once: an index and ports. Later ones wait.
+    blocking: Option<(u64, Vec<u16>)>,
+    /// Whether blocking questions are answered at once, for ever, with the plain answer.
+    restless: bool,
+}
+
+#[derive(Debug)]
+struct Fake {
+    says: Mutex<Says>,
+    /// The indexes of the blocking questions so far.
+    asked: Mutex<Vec<u64>>,
+}
+
+impl Fake {
+    async fn start(says: Says) -> (Arc<Self>, Config) {
+        let fake = Arc::new(Self {
+            says: Mutex::new(says),
+            asked: Mutex::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&fake));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let config = Config {
+            discovery: Duration::from_millis(100),
+            wait: Duration::from_secs(1),
+            ..Config::new(vec![url])
+        };
+        (fake, config)
+    }
+
+    fn says(&self, change: impl FnOnce(&mut Says)) {
+        change(&mut self.says.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn asked(&self) -> Vec<u64> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn blocking(&self, index: u64) -> Option<(u64, Vec<u16>)> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+        let mut says = self.says.lock().unwrap_or_else(PoisonError::into_inner);
+        let plain = says.restless.then(|| (says.index, says.plain.clone()));
+        says.blocking.take().or(plain)
+    }
+
+    fn plain(&self) -> (u64, Vec<u16>) {
+        let says = self.says.lock().unwrap_or_else(PoisonError::into_inner);
+        (says.index, says.plain.clone())
+    }
+}
+
+async fn answer(
+    State(fake): State<Arc<Fake>>,
+    Query(query): Query<BTreeMap<String, String>>,
+    uri: Uri,
+) -> (HeaderMap, String) {
+    let mut given = fake.plain();
+    if let Some(index) = query.get("index") {
+        given = match fake.blocking(index.parse().unwrap()) {
+            Some(given) => given,
+            None => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                fake.plain()
+            }
+        };
+    }
+    let (index, ports) = given;
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("x-consul-index", index.to_string()),
+        ("x-consul-knownleader", "true".to_owned()),
+        ("x-consul-lastcontact", "0".to_owned()),
+    ] {
+        headers.insert(name, value.parse().unwrap());
+    }
+    let body = match uri.path() {
+        "/v1/catalog/services" => json!({ "consul": [], "orders": [] }),
+        "/v1/health/service/orders" => ports.iter().map(|port| instance(*port)).collect(),
+        _ => json!([]),
+    };
+    (headers, body.to_string())
+}
+
+fn instance(port: u16) -> serde_json::Value {
+    let id = format!("orders-{port}");
+    json!({
+        "Node": { "ID": "", "Node": "n", "Address": "127.0.0.1", "Datacenter": "dc1", "TaggedAddresses": null, "Meta": null },
+        "Service": { "ID": id, "Service": "orders", "Tags": [], "Address": "", "Meta": null, "Port": port,
+            "Weights": { "Passing": 10, "Warning": 10 }, "CreateIndex": 5, "ModifyIndex": 5 },
+        "Checks": [{ "Node": "n", "CheckID": "c", "Name": "c", "Status": "passing", "ServiceID": id }],
+    })
+}
+
+const ONE: u16 = 9001;
+const TWO: u16 = 9002;
+
+fn quiet(plain: Vec<u16>, index: u64) -> Says {
+    Says {
+        plain,
+        index,
+        blocking: None,
+        restless: false,
+    }
+}
+
+#[tokio::test]
+async fn an_index_of_zero_does_not_keep_both_sides_busy() {
+    let says = Says {
+        restless: true,
+        ..quiet(vec![ONE], 0)
+    };
+    let (fake, config) = Fake::start(says).await;
+    let observed = Observed::start(Adapter::new(config));
+    observed.becomes(&state(&[("orders", &[Instance::new(ONE)])])).await;
+    let (before, began) = (fake.asked().len(), Instant::now());
+    observed.is_silent_for(Duration::from_secs(1)).await;
+    let questions = fake.asked().split_off(before);
+    let most = began.elapsed().as_millis() / 100 + 2;
+    assert!((questions.len() as u128) <= most, "{}", questions.len());
+    assert!(questions.iter().all(|index| *index == 1), "{questions:?}");
+    assert_eq!(observed.status().state, SourceState::Live);
+}
+
+#[tokio::test]
+async fn an_index_that_is_far_too_high_is_given_up_and_no_change_is_missed() {
+    let (fake, config) = Fake::start(quiet(vec![ONE], 5)).await;
+    let observed = Observed::start(Adapter::new(config));
+    observed.becomes(&state(&[("orders", &[Instance::new(ONE)])])).await;
+    // The question in flight is answered when its wait is over, the next one at once.
+    fake.says(|says| says.blocking = Some((u64::MAX, vec![ONE])));
+    until(PATIENT, "a question with that index", async || {
+        fake.asked().contains(&u64::MAX)
+    })
+    .await;
+    fake.says(|says| *says = quiet(vec![ONE, TWO], 9));
+    observed
+        .becomes(&state(&[("orders", &[Instance::new(ONE), Instance::new(TWO)])]))
+        .await;
+    until(PATIENT, "a question with a real index", async || {
+        fake.asked().last().is_some_and(|index| *index == 9)
+    })
+    .await;
+    assert_eq!(observed.status().counters.resyncs, 1);
+}
+
+/// What the streaming backend answers when its token is taken away: 200, index 1, nothing.
+#[tokio::test]
+async fn an_index_that_goes_back_to_an_empty_list_takes_nothing_away() {
+    let (fake, config) = Fake::start(quiet(vec![ONE, TWO], 5)).await;
+    let observed = Observed::start(Adapter::new(config));
+    let known = state(&[("orders", &[Instance::new(ONE), Instance::new(TWO)])]);
+    observed.becomes(&known).await;
+    fake.says(|says| says.blocking = Some((1, vec![])));
+    let before = fake.asked().len();
+    until(PATIENT, "three more questions", async || {
+        fake.asked().len() >= before + 3
+    })
+    .await;
+    throughout(Duration::from_millis(200), "what was known", async || {
+        observed.state() == known
+    })
+    .await;
+    let indexes = fake.asked();
+    assert!(!indexes.contains(&1), "{indexes:?}");
+}

@@ -1,0 +1,192 @@
+//! What a network can do to a watch: closing, silence, resets, delay and a narrow path.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use leadsman_registry::zookeeper::Zookeeper as Adapter;
+use leadsman_registry::{SourceState, SuperviseOptions};
+use leadsman_tests::contract::{Subject, state};
+use leadsman_tests::instance::Instance;
+use leadsman_tests::observed::{Observed, Shown, State, pace};
+use leadsman_tests::seed;
+use leadsman_tests::wait::throughout;
+
+use leadsman_tests::rigs::zookeeper::{Rig, resyncs, value};
+
+/// ZooKeeper's recursive watches forget what happens between two connections: neither event ever arrives.
+#[tokio::test]
+async fn what_comes_and_goes_while_the_connection_is_cut_is_not_missed() {
+    let mut rig = Rig::shared().await;
+    let (one, two, three) = (Instance::new(9001), Instance::new(9002), Instance::new(9003));
+    rig.put("orders", one).await;
+    rig.put("orders", two).await;
+    let observed = rig.observe();
+    observed.becomes(&state(&[("orders", &[one, two])])).await;
+    rig.proxy.refuse();
+    rig.proxy.cut();
+    observed.enters(&[SourceState::Degraded]).await;
+    rig.put("orders", three).await;
+    rig.remove("orders", one.port).await;
+    rig.put("users", one).await;
+    rig.remove("users", one.port).await;
+    rig.put("orders", two.weighing(3.0)).await;
+    rig.heal().await;
+    observed
+        .becomes(&state(&[("orders", &[two.weighing(3.0), three])]))
+        .await;
+    observed.enters(&[SourceState::Live]).await;
+}
+
+#[tokio::test]
+async fn a_short_cut_that_the_ensemble_never_notices_is_a_new_listing() {
+    let mut rig = Rig::shared().await;
+    let (one, two) = (Instance::new(9001), Instance::new(9002));
+    rig.put("orders", one).await;
+    let observed = rig.observe();
+    observed.becomes(&state(&[("orders", &[one])])).await;
+    rig.proxy.cut();
+    rig.put("orders", two).await;
+    observed.becomes(&state(&[("orders", &[one, two])])).await;
+    observed
+        .status_becomes("a second listing", |status| status.counters.resyncs == 2)
+        .await;
+    assert_eq!(observed.status().counters.reconcile_drift, 0);
+}
+
+#[tokio::test]
+async fn a_silent_path_is_noticed_and_caught_up_with() {
+    let mut rig = Rig::shared().await;
+    let (one, two) = (Instance::new(9001), Instance::new(9002));
+    rig.put("orders", one).await;
+    let observed = rig.observe();
+    observed.becomes(&state(&[("orders", &[one])])).await;
+    rig.proxy.stall();
+    rig.put("orders", two).await;
+    observed.enters(&[SourceState::Degraded]).await;
+    assert_eq!(observed.state(), state(&[("orders", &[one])]));
+    rig.heal().await;
+    observed.becomes(&state(&[("orders", &[one, two])])).await;
+    observed.enters(&[SourceState::Live]).await;
+}
+
+/// Long enough for the ensemble to expire the session, which is no reason to remove anything.
+#[tokio::test]
+async fn an_expired_session_removes_nothing() {
+    let mut rig = Rig::shared().await;
+    let (one, two) = (Instance::new(9001), Instance::new(9002));
+    rig.put("orders", one).await;
+    let observed = rig.observe();
+    observed.becomes(&state(&[("orders", &[one])])).await;
+    rig.proxy.sever();
+    observed.enters(&[SourceState::Degraded]).await;
+    rig.put("orders", two).await;
+    observed.is_silent_for(Duration::from_secs(6)).await;
+    assert_eq!(observed.state(), state(&[("orders", &[one])]));
+    rig.heal().await;
+    observed.becomes(&state(&[("orders", &[one, two])])).await;
+}
+
+#[tokio::test]
+async fn a_storm_of_resets_loses_no_change() {
+    const CUTS: usize = 50;
+    const CHANGES_BETWEEN: usize = 20;
+    let mut random = seed::rng("a_storm_of_resets_loses_no_change");
+    let mut rig = Rig::shared().await;
+    let quick = SuperviseOptions {
+        backoff_max: Duration::from_millis(100),
+        ..pace()
+    };
+    let observed = Observed::start_with(Adapter::new(rig.config()), quick);
+    observed.enters(&[SourceState::Live]).await;
+    let mut held: BTreeMap<(String, u16), Instance> = BTreeMap::new();
+    for _ in 0..CUTS {
+        let cut_at = random.usize(..CHANGES_BETWEEN);
+        for turn in 0..CHANGES_BETWEEN {
+            let instance = Instance::new(random.u16(9001..9010)).weighing(f64::from(random.u8(..)));
+            let service = format!("s{}", random.u8(..10));
+            if random.u8(..3) == 0 {
+                rig.remove(&service, instance.port).await;
+                held.remove(&(service, instance.port));
+            } else {
+                rig.put(&service, instance).await;
+                held.insert((service, instance.port), instance);
+            }
+            if turn == cut_at {
+                if random.bool() {
+                    rig.proxy.reset()
+                } else {
+                    rig.proxy.cut()
+                }
+            }
+        }
+        // Some cuts meet a session that is listing, the others one that watches.
+        if random.bool() {
+            observed.enters(&[SourceState::Live]).await;
+        }
+    }
+    let mut expected = State::new();
+    for ((service, port), Instance { weight, health, .. }) in held {
+        let endpoints = expected.entry(service).or_default();
+        endpoints.insert(format!("127.0.0.1:{port}"), Shown { weight, health });
+    }
+    observed.becomes(&expected).await;
+    assert!(observed.status().counters.sessions > 10, "{:?}", observed.status());
+}
+
+#[tokio::test]
+async fn a_slow_network_only_delays() {
+    let mut rig = Rig::shared().await;
+    let (one, two) = (Instance::new(9001), Instance::new(9002));
+    rig.put("orders", one).await;
+    rig.proxy.delay(Duration::from_millis(200));
+    let observed = rig.observe();
+    observed.becomes(&state(&[("orders", &[one])])).await;
+    rig.put("orders", two).await;
+    observed.becomes(&state(&[("orders", &[one, two])])).await;
+    assert_eq!((observed.status().counters.sessions, resyncs(&observed)), (1, 1));
+}
+
+/// More names than fit into `jute.maxbuffer`, which limits what a server takes and not what this client does.
+#[tokio::test]
+async fn children_of_more_than_a_mebibyte_are_listed() {
+    let rig = Rig::shared().await;
+    let instances: Vec<Instance> = (1..=8000).map(Instance::new).collect();
+    rig.zookeeper.put(&format!("{}/orders/first", rig.prefix), b"{}").await;
+    let padded = |instance: &Instance| {
+        let path = format!("{}-{}", rig.node("orders", instance.port), "x".repeat(150));
+        (path, value(*instance))
+    };
+    let pairs: Vec<_> = instances.iter().map(padded).collect();
+    rig.zookeeper.create_all(&pairs).await;
+    rig.zookeeper.delete(&format!("{}/orders/first", rig.prefix)).await;
+    let observed = rig.observe();
+    observed.becomes(&state(&[("orders", &instances)])).await;
+    assert_eq!((observed.status().counters.sessions, resyncs(&observed)), (1, 1));
+}
+
+/// The listing has passed the place already; only the watch tells.
+#[tokio::test]
+async fn what_registers_while_the_tree_is_listed_is_not_missed() {
+    let mut rig = Rig::shared().await;
+    let instances: Vec<Instance> = (1..=2000).map(Instance::new).collect();
+    rig.put("orders", Instance::new(1)).await;
+    let pairs: Vec<_> = instances
+        .iter()
+        .skip(1)
+        .map(|instance| (rig.node("orders", instance.port), value(*instance)))
+        .collect();
+    rig.zookeeper.create_all(&pairs).await;
+    rig.proxy.throttle(100_000);
+    let observed = rig.observe();
+    observed.enters(&[SourceState::Syncing]).await;
+    throughout(Duration::from_millis(500), "the listing", async || {
+        observed.status().state == SourceState::Syncing
+    })
+    .await;
+    let late = Instance::new(9001);
+    rig.put("users", late).await;
+    observed
+        .becomes(&state(&[("orders", &instances), ("users", &[late])]))
+        .await;
+    assert_eq!(observed.status().counters.sessions, 1);
+}

@@ -1,0 +1,181 @@
+//! ACK and NACK: what was accepted, what was refused, and how the culprit of a refusal is found.
+//!
+//! Envoy may have applied any part of a response it refuses, so nothing of it is known any more. What the client's words
+//! blame is held back, and the others are sent again without it: when they are accepted, the blame is proven without a
+//! second look at the refused bytes. Only where the words do not help, each resource is tried once more, alone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::culprit::{self, Blame};
+use super::{Holds, InFlight, Retry, Subscription};
+use crate::snapshot::Version;
+
+/// Envoy's refusals quote whole resources; this much says which one and why.
+const MAX_NACK_BYTES: usize = 1024;
+
+/// The resources of a refused response that may be the reason.
+#[derive(Debug, Default)]
+struct Parties {
+    /// Those that are still what the client is to hold.
+    suspects: Vec<(Arc<str>, Version)>,
+    /// Those that are not, and need no further thought.
+    superseded: Vec<Arc<str>>,
+    /// Those that are known to be refused, and were on their way a second time: they explain the refusal.
+    known: Vec<Arc<str>>,
+}
+
+impl Subscription {
+    /// An ACK or a NACK. One that answers nothing we are waiting for is ignored, and costs nothing.
+    pub(super) fn answer(&mut self, nonce: &str, error: Option<&str>) {
+        let Ok(nonce) = nonce.parse::<u64>() else { return };
+        let Some(position) = self.in_flight.iter().position(|response| response.nonce == nonce) else {
+            return;
+        };
+        // Answers come in order, so what was sent before and not answered never will be.
+        let Some(response) = self.in_flight.drain(..=position).next_back() else {
+            return;
+        };
+        match error {
+            None => self.ack(response),
+            Some(error) => self.nack(response, error),
+        }
+    }
+
+    fn ack(&mut self, response: InFlight) {
+        for sent in response.sent {
+            let (Some(version), Some(held)) = (sent.version, self.held.get_mut(&sent.name)) else {
+                continue;
+            };
+            held.acked = Some(version);
+            if let Some(resource) = sent.resource {
+                held.listed.get_or_insert_default().good = Some(resource);
+            }
+        }
+    }
+
+    fn nack(&mut self, response: InFlight, error: &str) {
+        self.nacks += 1;
+        let end = (0..=MAX_NACK_BYTES.min(error.len()))
+            .rev()
+            .find(|end| error.is_char_boundary(*end))
+            .unwrap_or(0);
+        self.last_nack = error.get(..end).map(ToOwned::to_owned);
+        let parties = self.parties(&response);
+        if let ([], [], [alone]) = (&*parties.suspects, &*parties.superseded, &*parties.known)
+            && let Some(held) = self.held.get_mut(alone)
+        {
+            held.accused = false;
+        }
+        let possible = parties.suspects.iter().map(|(name, _)| name).chain(&parties.superseded);
+        let names: BTreeSet<&str> = possible.map(AsRef::as_ref).collect();
+        let blame = if names.len() == 1 && parties.known.is_empty() {
+            Blame::Stated(names)
+        } else {
+            culprit::read(error, &names)
+        };
+        // A hint that has misled once is not followed again, nor one that nothing can confirm.
+        let all_told = parties.superseded.is_empty() && parties.known.is_empty() && response.accused.is_empty();
+        let confirmable = all_told && parties.suspects.len() > 1;
+        let blame = if matches!(blame, Blame::Hinted(_)) && !confirmable {
+            Blame::Nobody
+        } else {
+            blame
+        };
+        let (blamed, sure): (BTreeSet<&str>, bool) = match blame {
+            Blame::Stated(names) => (names, true),
+            Blame::Hinted(name) => ([name].into(), false),
+            Blame::Nobody => (BTreeSet::new(), false),
+        };
+        // Their absence did not mend it.
+        self.release(response.accused);
+        let removes = response.sent.iter().any(|sent| sent.version.is_none());
+        let found = !parties.known.is_empty() || !blamed.is_empty();
+        let (culprits, others): (Vec<_>, Vec<_>) = parties
+            .suspects
+            .iter()
+            .cloned()
+            .partition(|(name, _)| blamed.contains(name.as_ref()));
+        self.quarantine(&culprits, sure);
+        let accused = if sure { Vec::new() } else { culprits };
+        self.settle(others, found.then_some(accused), removes);
+    }
+
+    /// Who of a refused response may be at fault. What was sent later is on its way and settles it, whatever became of
+    /// this; where everything is listed each time, what was accepted before is innocent; and a removal can't be refused.
+    fn parties(&mut self, response: &InFlight) -> Parties {
+        let whole = self.is_whole();
+        let mut parties = Parties::default();
+        for sent in &response.sent {
+            let Some(version) = sent.version else { continue };
+            let Some(held) = self.held.get_mut(&sent.name) else {
+                parties.superseded.push(sent.name.clone());
+                continue;
+            };
+            if held.rejected == Some(version) {
+                parties.known.push(sent.name.clone());
+                continue;
+            }
+            if whole && held.acked == Some(version) {
+                continue;
+            }
+            if [Holds::This(version), Holds::Unknown].contains(&held.holds) {
+                held.holds = Holds::Unknown;
+                parties.suspects.push((sent.name.clone(), version));
+            } else {
+                parties.superseded.push(sent.name.clone());
+            }
+        }
+        parties
+    }
+
+    /// Who was blamed by a hint that nothing confirmed is tried alone.
+    pub(super) fn release(&mut self, accused: Vec<(Arc<str>, Version)>) {
+        for (name, version) in accused {
+            if let Some(held) = self.held.get_mut(&name)
+                && held.rejected == Some(version)
+                && held.accused
+            {
+                held.rejected = None;
+                self.retry(vec![(name, version)], Vec::new());
+            }
+        }
+    }
+
+    fn quarantine(&mut self, culprits: &[(Arc<str>, Version)], sure: bool) {
+        for (name, version) in culprits {
+            if let Some(held) = self.held.get_mut(name) {
+                held.rejected = Some(*version);
+                held.accused = !sure;
+                self.quarantines += 1;
+            }
+            self.unlist(name);
+        }
+    }
+
+    fn unlist(&mut self, name: &str) {
+        if let Some(listed) = self.held.get_mut(name).and_then(|held| held.listed.as_mut()) {
+            listed.now = listed.good.clone();
+        }
+    }
+
+    /// The others of a refused response are sent again: together, when somebody was blamed, and each alone otherwise.
+    fn settle(&mut self, others: Vec<(Arc<str>, Version)>, blamed: Option<Vec<(Arc<str>, Version)>>, removes: bool) {
+        let Some(accused) = blamed else {
+            for other in others {
+                self.unlist(&other.0);
+                self.retry(vec![other], Vec::new());
+            }
+            return;
+        };
+        if !others.is_empty() {
+            self.retry(others, accused);
+        } else if self.is_whole() && removes {
+            self.owes_answer = true;
+        }
+    }
+
+    fn retry(&mut self, names: Vec<(Arc<str>, Version)>, accused: Vec<(Arc<str>, Version)>) {
+        self.retries.push_back(Retry { names, accused });
+    }
+}
