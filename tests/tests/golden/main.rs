@@ -3,84 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+mod dns;
+mod etcd;
+mod kubernetes;
+
 use std::path::Path;
 
-use leadsman_tests::dns::{Change, Named};
-use leadsman_tests::etcd::{Etcd, Version};
-use leadsman_tests::kubernetes::{ADMIN, Kubernetes, Setup, slices};
 use leadsman_tests::leadsman::{Leadsman, run};
 use leadsman_tests::process::workspace;
 use leadsman_tests::wait::{PATIENT, until_ok};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tempfile::TempDir;
-
-#[derive(Deserialize)]
-struct Record {
-    prefix: String,
-    key: String,
-    value: String,
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_layout_in_etcd() {
-    let records: BTreeMap<String, Record> = serde_saphyr::from_str(include_str!("etcd.yaml")).unwrap();
-    let etcd = Etcd::start(Version::V36).await;
-    let mut config = "sources:\n".to_owned();
-    for (layout, Record { prefix, key, value }) in &records {
-        etcd.put(key, value).await;
-        let endpoint = etcd.address();
-        config += &format!("  {layout}: {{ etcd: {{ endpoints: ['http://{endpoint}'], prefix: '{prefix}' }} }}\n");
-    }
-    let leadsman = Leadsman::start(&config).await;
-    compare(&leadsman, "etcd").await;
-}
-
-#[derive(Deserialize)]
-struct Zone {
-    names: Value,
-    records: Vec<String>,
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_kind_of_name_in_dns() {
-    let zone: Zone = serde_saphyr::from_str(include_str!("dns.yaml")).unwrap();
-    let named = Named::start().await;
-    let changes: Vec<Change> = zone.records.into_iter().map(Change::Add).collect();
-    named.update(&changes).await;
-    let (names, server) = (zone.names, named.address());
-    let config = format!("sources: {{ zone: {{ dns: {{ names: {names}, servers: ['{server}'] }} }} }}\n");
-    let leadsman = Leadsman::start(&config).await;
-    compare(&leadsman, "dns").await;
-}
-
-/// The namespace is one of the recorded objects'.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slices_in_kubernetes() {
-    let objects: Vec<Value> = serde_json::from_str(include_str!("kubernetes.json")).unwrap();
-    let cluster = Kubernetes::start(Setup::default()).await;
-    let api = cluster.api();
-    api.create("/api/v1/namespaces", &json!({ "metadata": { "name": "shop" } }))
-        .await;
-    for object in &objects {
-        api.create(&slices("shop"), object).await;
-    }
-    let directory = TempDir::new().unwrap();
-    let token = directory.path().join("token");
-    std::fs::write(&token, ADMIN).unwrap();
-    let config = format!(
-        "sources: {{ cluster: {{ kubernetes: {{ server: 'https://{}', token_file: '{}', tls: {{ ca: '{}' }} }} }} }}\n",
-        cluster.address(),
-        token.display(),
-        cluster.file("ca.pem").display()
-    );
-    let leadsman = Leadsman::start(&config).await;
-    compare(&leadsman, "kubernetes").await;
-}
+use serde_json::Value;
 
 /// Compares what a client is told with the file, and leaves what it was told beside the other build output.
-async fn compare(leadsman: &Leadsman, registry: &str) {
+pub(crate) async fn compare(leadsman: &Leadsman, registry: &str) {
     let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{registry}.golden"));
     let expected = std::fs::read_to_string(&expected).unwrap_or_default();
     let told = workspace().join(format!("target/{registry}.golden"));
