@@ -250,7 +250,9 @@ impl Builder {
                 resolution,
             })
         };
-        let mut views: Vec<View<'a>> = view(preferred(&schemes, settings.protocol), None, own)
+        let current = resolution.schemes().cloned().collect();
+        let preferred = preferred(&current, settings.protocol).or_else(|| preferred(&schemes, settings.protocol));
+        let mut views: Vec<View<'a>> = view(preferred.filter(|_| !schemes.is_empty()), None, own)
             .into_iter()
             .collect();
         let others = schemes.iter().filter_map(|scheme| {
@@ -294,7 +296,8 @@ fn set(table: &mut super::Table, resource: Resource) -> bool {
     !same
 }
 
-/// The protocol that a service's own cluster takes: what its settings say it speaks, else the first by name.
+/// The protocol that a service's own cluster takes: what its settings say it speaks, else the first by name. Protocols
+/// that have instances go before those that only had some: the cluster is not empty while an instance is there.
 fn preferred(schemes: &BTreeSet<Arc<str>>, protocol: Protocol) -> Option<Arc<str>> {
     let wanted: &[&str] = match protocol {
         Protocol::Http1 | Protocol::Http2 => &["http", "https"],

@@ -16,7 +16,8 @@ use crate::policy::{Protocol, ServiceSettings};
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const HTTP_PROTOCOL_OPTIONS_URL: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// The name of a cluster: the service's own, with everything but `A-Z a-z 0-9 . _ : / | -` escaped as `%XX`.
+/// The name of a cluster: the service's own, with everything but `A-Z a-z 0-9 . _ : / | -` escaped as `%XX`, and so is the
+/// colon of a leading `xdstp:`, which Envoy would read as an address.
 ///
 /// Escaping loses nothing, so two services never share a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -46,6 +47,13 @@ impl ClusterName {
 }
 
 fn escape(text: &str, into: &mut String) {
+    let text = match text.strip_prefix("xdstp:") {
+        Some(rest) => {
+            into.push_str("xdstp%3A");
+            rest
+        }
+        None => text,
+    };
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"._:/|-".contains(&byte) {
             into.push(char::from(byte));
@@ -136,6 +144,8 @@ mod tests {
         check("orders", Some("grpc"), Some("orders@grpc"));
         check("a b%", None, Some("a%20b%25"));
         check("orders@grpc", None, Some("orders%40grpc"));
+        check("xdstp://orders:1", None, Some("xdstp%3A//orders:1"));
+        check("orders", Some("xdstp:"), Some("orders@xdstp%3A"));
         check("été", None, Some("%C3%A9t%C3%A9"));
         check(&"é".repeat(100), None, None);
     }

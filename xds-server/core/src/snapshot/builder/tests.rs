@@ -118,6 +118,28 @@ fn instances_with_several_protocols_make_a_cluster_each_beside_the_services_own(
 }
 
 #[test]
+fn a_services_own_cluster_is_not_empty_while_an_instance_of_any_protocol_is_there() {
+    let with = |port, scheme: &str| Endpoint {
+        scheme: Some(scheme.into()),
+        ..endpoint(port, 1.0, "")
+    };
+    let (mut migrated, mut fresh) = (Builder::default(), Builder::default());
+    put(&mut migrated, &resolution(vec![with(1, "dubbo"), with(2, "tri")]));
+    put(&mut migrated, &resolution(vec![with(2, "tri")]));
+    put(&mut fresh, &resolution(vec![with(2, "tri")]));
+    let own = |builder: &mut Builder| {
+        builder
+            .publish()
+            .get(ResourceType::Endpoint, "orders")
+            .map(|held| held.version)
+    };
+    assert_eq!(own(&mut migrated), own(&mut fresh));
+    put(&mut migrated, &resolution(vec![]));
+    put(&mut fresh, &resolution(vec![]));
+    assert_eq!(own(&mut migrated), own(&mut fresh));
+}
+
+#[test]
 fn a_service_of_which_nothing_can_be_read_is_not_said_to_be_missing() {
     let mut catalog = Catalog::new([source()]);
     let rejection = Rejection {
