@@ -7,6 +7,7 @@
 mod client;
 mod conditions;
 mod config;
+mod endpoint;
 mod kubeconfig;
 mod lines;
 mod listing;
