@@ -51,9 +51,9 @@ impl Publication {
     pub(crate) fn publish(&self, snapshot: Snapshot, changes: &Changes, certainty: bool) {
         self.snapshot.store(Arc::new(snapshot));
         let streams = lock(&self.streams);
-        for (stream, names) in streams.index.affected(changes) {
+        for (stream, kind, name) in streams.index.affected(changes) {
             if let Some(mailbox) = streams.mailboxes.get(&stream) {
-                lock(&mailbox.letters).changed.extend(names);
+                lock(&mailbox.letters).changed.insert((kind, name.clone()));
                 mailbox.arrived.notify_one();
             }
         }
@@ -156,6 +156,12 @@ mod tests {
         assert_eq!(seat.take(), Letters::default());
         seat.update(&[Interest::Unsubscribe(ResourceType::Endpoint, "a".into())]);
         drop(seat);
-        assert!(lock(&publication.streams).index.affected(&changes("a")).is_empty());
+        assert!(
+            lock(&publication.streams)
+                .index
+                .affected(&changes("a"))
+                .next()
+                .is_none()
+        );
     }
 }

@@ -47,6 +47,12 @@ impl Snapshot {
         Some(Arc::new(Resource::new(kind, name, body, None)))
     }
 
+    /// A name, shared with the resources that have it: a stream keeps every name it was asked for.
+    pub fn share(&self, name: &str) -> Arc<str> {
+        let held = self.routes.get_key_value(name);
+        held.map_or_else(|| name.into(), |(held, _)| held.clone())
+    }
+
     /// Every resource that a client is given without having named it, in the order of the names.
     pub fn all(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
         let table = match kind {

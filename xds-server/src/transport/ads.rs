@@ -4,6 +4,7 @@
 //! more, and hears the latest when it reads again.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -11,10 +12,11 @@ use leadsman_core::snapshot::ResourceType;
 use leadsman_core::xds::{DiscoveryStream, Limits, Node};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
 use tonic::{Request, Status, Streaming};
 
 use super::Shared;
+use super::codec::{body, frame};
 use super::convert::Ask;
 use crate::holdings::{self, Holdings};
 use crate::metrics::Metrics;
@@ -40,11 +42,7 @@ struct Stream {
 }
 
 /// Starts the task of a stream and returns what it will send.
-pub(super) fn open<R: Ask>(
-    shared: &Shared,
-    only: Option<ResourceType>,
-    request: Request<Streaming<R>>,
-) -> ReceiverStream<Result<Bytes, Status>> {
+pub(super) fn open<R: Ask>(shared: &Shared, only: Option<ResourceType>, request: Request<Streaming<R>>) -> Body {
     let (responses, sent) = mpsc::channel(READY);
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let stream = Stream {
@@ -64,11 +62,10 @@ pub(super) fn open<R: Ask>(
         let metrics = stream.shared.metrics.clone();
         let end = stream.run(request.into_inner(), &responses, asked).await;
         metrics.stream_closed();
-        if let Err(status) = end {
-            let _ = responses.send(Err(status)).await;
-        }
+        // A client that is gone needs no goodbye.
+        let _ = responses.send(Err(end.err().unwrap_or_else(|| Status::ok("")))).await;
     });
-    ReceiverStream::new(sent)
+    body(sent)
 }
 
 impl Stream {
@@ -79,12 +76,15 @@ impl Stream {
         mut asked: mpsc::Receiver<Question>,
     ) -> Result<(), Status> {
         let shutdown = self.shared.shutdown.clone();
+        // Both are entered in a list when they are first asked, so they are asked for once.
+        let mut shutdown = pin!(shutdown.cancelled());
+        let mut closed = pin!(responses.closed());
         let mut news = false;
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Err(Status::unavailable("the server is shutting down")),
-                () = responses.closed() => return Ok(()),
+                () = &mut shutdown => return Err(Status::unavailable("the server is shutting down")),
+                () = &mut closed => return Ok(()),
                 Some(question) = asked.recv() => self.answer(question),
                 request = requests.message() => match request {
                     Ok(Some(request)) => {
@@ -127,7 +127,7 @@ impl Stream {
         let refused = self.note_answer(&mut request);
         let before = refused.map(|kind| self.protocol.quarantines(kind));
         let interests = request
-            .hand_to(&mut self.protocol)
+            .hand_to(&mut self.protocol, &self.seat.snapshot())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         if let (Some(kind), Some(before)) = (refused, before) {
             self.shared
@@ -190,7 +190,7 @@ impl Stream {
     fn next(&mut self) -> Option<Bytes> {
         let snapshot = self.seat.snapshot();
         let response = self.protocol.next_response(&snapshot, self.started.elapsed())?;
-        let bytes = response.encode(&self.shared.identifier);
+        let bytes = frame(&response, &self.shared.identifier);
         self.shared.metrics.sent(&response, bytes.len());
         Some(bytes)
     }

@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use leadsman_core::model::Locality;
+use leadsman_core::snapshot::Snapshot;
 use leadsman_core::xds::{DiscoveryStream, Interest, Node, ProtocolError, Request, SotwRequest, Variant};
 use prost::Message;
 
@@ -21,7 +22,8 @@ pub(super) trait Ask: Message + Default + 'static {
     /// The nonce of the response that is answered, and why it is refused.
     fn answer(&self) -> (&str, Option<&str>);
 
-    fn hand_to(self, stream: &mut DiscoveryStream) -> Result<Vec<Interest>, ProtocolError>;
+    /// Names are shared with the snapshot where it has them.
+    fn hand_to(self, stream: &mut DiscoveryStream, snapshot: &Snapshot) -> Result<Vec<Interest>, ProtocolError>;
 }
 
 impl Ask for DeltaDiscoveryRequest {
@@ -37,8 +39,8 @@ impl Ask for DeltaDiscoveryRequest {
         (&self.response_nonce, error)
     }
 
-    fn hand_to(self, stream: &mut DiscoveryStream) -> Result<Vec<Interest>, ProtocolError> {
-        stream.handle_request(delta(self))
+    fn hand_to(self, stream: &mut DiscoveryStream, snapshot: &Snapshot) -> Result<Vec<Interest>, ProtocolError> {
+        stream.handle_request(delta(self, snapshot))
     }
 }
 
@@ -55,11 +57,11 @@ impl Ask for DiscoveryRequest {
         (&self.response_nonce, error)
     }
 
-    fn hand_to(self, stream: &mut DiscoveryStream) -> Result<Vec<Interest>, ProtocolError> {
+    fn hand_to(self, stream: &mut DiscoveryStream, snapshot: &Snapshot) -> Result<Vec<Interest>, ProtocolError> {
         stream.handle_sotw_request(SotwRequest {
             node: self.node.map(node),
             type_url: self.type_url,
-            names: self.resource_names.into_iter().map(Arc::from).collect(),
+            names: self.resource_names.iter().map(|name| snapshot.share(name)).collect(),
             version_info: self.version_info,
             response_nonce: self.response_nonce,
             error_detail: self.error_detail.map(|status| status.message),
@@ -68,11 +70,11 @@ impl Ask for DiscoveryRequest {
 }
 
 /// Versions that are not ours (another control plane's) are versions we know nothing of.
-fn delta(request: DeltaDiscoveryRequest) -> Request {
-    let shared = |names: Vec<String>| names.into_iter().map(Arc::from).collect();
+fn delta(request: DeltaDiscoveryRequest, snapshot: &Snapshot) -> Request {
+    let shared = |names: Vec<String>| names.iter().map(|name| snapshot.share(name)).collect();
     let versions = request.initial_resource_versions.into_iter();
     let initial_versions: BTreeMap<Arc<str>, _> = versions
-        .map(|(name, version)| (Arc::from(name), version.parse().ok()))
+        .map(|(name, version)| (snapshot.share(&name), version.parse().ok()))
         .collect();
     Request {
         node: request.node.map(node),
@@ -109,7 +111,7 @@ fn node(node: core_pb::Node) -> Node {
 
 #[cfg(test)]
 mod tests {
-    use leadsman_core::snapshot::{ResourceType, Snapshot};
+    use leadsman_core::snapshot::ResourceType;
     use leadsman_core::xds::Limits;
     use proptest::prelude::*;
 
@@ -170,7 +172,7 @@ mod tests {
             let Ok(request) = R::decode(bytes.as_slice()) else {
                 return;
             };
-            if request.hand_to(&mut stream).is_err() {
+            if request.hand_to(&mut stream, &snapshot).is_err() {
                 return;
             }
             while let Some(response) = stream.next_response(&snapshot, std::time::Duration::ZERO) {

@@ -1,5 +1,5 @@
-//! The discovery services, aggregated and one a type, with a codec of our own: the generated servers would encode every
-//! response anew for every client.
+//! The discovery services, aggregated and one a type, without the generated servers: those would encode every response
+//! anew for every client, and keep a buffer of the size of the largest for as long as the stream lives.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,12 +10,11 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use leadsman_core::snapshot::ResourceType;
 use leadsman_core::xds::Variant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
-use tonic::server::{Grpc, StreamingService};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Status, Streaming};
 
-use super::codec::RawCodec;
+use super::codec::Requests;
 use super::convert::Ask;
 use super::{MAX_REQUEST_BYTES, Shared, ads};
 
@@ -107,32 +106,20 @@ impl tower::Service<http::Request<axum::body::Body>> for Discovery {
                             listeners and routes";
                 return Ok(Status::unimplemented(text).into_http());
             };
-            let method = Method { shared, only: *only };
             Ok(match variant {
-                Variant::Delta => serve::<DeltaDiscoveryRequest>(method, request).await,
-                Variant::StateOfTheWorld => serve::<DiscoveryRequest>(method, request).await,
+                Variant::Delta => serve::<DeltaDiscoveryRequest>(&shared, *only, request),
+                Variant::StateOfTheWorld => serve::<DiscoveryRequest>(&shared, *only, request),
             })
         })
     }
 }
 
-async fn serve<R: Ask>(method: Method, request: http::Request<Body>) -> http::Response<Body> {
-    let mut grpc = Grpc::new(RawCodec::<R>::default()).max_decoding_message_size(MAX_REQUEST_BYTES);
-    grpc.streaming(method, request).await
-}
-
-struct Method {
-    shared: Shared,
-    only: Option<ResourceType>,
-}
-
-impl<R: Ask> StreamingService<R> for Method {
-    type Response = Bytes;
-    type ResponseStream = ReceiverStream<Result<Bytes, Status>>;
-    type Future = Answer<Result<Response<Self::ResponseStream>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<R>>) -> Self::Future {
-        let responses = ads::open(&self.shared, self.only, request);
-        Box::pin(async move { Ok(Response::new(responses)) })
-    }
+fn serve<R: Ask>(shared: &Shared, only: Option<ResourceType>, request: http::Request<Body>) -> http::Response<Body> {
+    let (head, body) = request.into_parts();
+    let requests = Streaming::new_request(Requests::<R>::default(), body, None, Some(MAX_REQUEST_BYTES));
+    let request = Request::from_parts(MetadataMap::from_headers(head.headers), head.extensions, requests);
+    let mut response = http::Response::new(ads::open(shared, only, request));
+    let grpc = http::HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+    response
 }

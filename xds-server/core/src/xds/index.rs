@@ -43,19 +43,19 @@ impl SubscriberIndex {
         }
     }
 
-    /// The changes that each interested stream has to hear of.
-    pub fn affected(&self, changes: &Changes) -> BTreeMap<StreamId, Vec<(ResourceType, Arc<str>)>> {
-        let mut affected: BTreeMap<StreamId, Vec<(ResourceType, Arc<str>)>> = BTreeMap::new();
-        for kind in ResourceType::ALL {
+    /// Which stream has to hear of which change. A stream that asked for a name and for everything may be told twice.
+    pub fn affected<'a>(
+        &'a self,
+        changes: &'a Changes,
+    ) -> impl Iterator<Item = (StreamId, ResourceType, &'a Arc<str>)> + 'a {
+        ResourceType::ALL.into_iter().flat_map(move |kind| {
             let interested = self.of(kind);
-            for name in changes.of(kind) {
+            changes.of(kind).iter().flat_map(move |name| {
                 let named = interested.names.get(name).into_iter().flatten();
-                for stream in named.chain(interested.everything.iter()) {
-                    affected.entry(*stream).or_default().push((kind, name.clone()));
-                }
-            }
-        }
-        affected
+                let streams = named.chain(&interested.everything);
+                streams.map(move |stream| (*stream, kind, name))
+            })
+        })
     }
 
     fn of(&self, kind: ResourceType) -> &Interested {
@@ -104,14 +104,12 @@ mod tests {
             endpoints: [a.clone()].into(),
             routes: BTreeSet::new(),
         };
-        let expected = BTreeMap::from([
-            (1, vec![(ResourceType::Cluster, a.clone())]),
-            (2, vec![(ResourceType::Endpoint, a.clone())]),
-        ]);
-        assert_eq!(index.affected(&changes), expected);
+        let affected: Vec<_> = index.affected(&changes).collect();
+        let expected = [(1, ResourceType::Cluster, &a), (2, ResourceType::Endpoint, &a)];
+        assert_eq!(affected, expected);
         index.update(1, &[Interest::NotEverything(ResourceType::Cluster)]);
-        index.update(2, &[Interest::Unsubscribe(ResourceType::Endpoint, a)]);
-        assert_eq!(index.affected(&changes), BTreeMap::new());
+        index.update(2, &[Interest::Unsubscribe(ResourceType::Endpoint, a.clone())]);
+        assert_eq!(index.affected(&changes).next(), None);
         assert_eq!(
             index.endpoints.names.len(),
             1,

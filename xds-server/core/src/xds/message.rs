@@ -77,6 +77,9 @@ pub enum ProtocolError {
     TooManyNames(usize),
 }
 
+/// What a response has beside resources: a type, a nonce, a version, and who we are.
+const FRAME_BYTES: usize = 192;
+
 /// A response of either variant.
 #[derive(Clone, Debug)]
 pub struct Response {
@@ -90,8 +93,22 @@ pub struct Response {
 }
 
 impl Response {
-    /// The message on the wire: a small frame, and the shared bytes of each resource.
+    /// The message on the wire.
     pub fn encode(&self, control_plane: &str) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(self.len_hint());
+        self.write(control_plane, &mut bytes);
+        bytes.freeze()
+    }
+
+    /// About the length of the message, and not less but for long names.
+    pub fn len_hint(&self) -> usize {
+        let resources: usize = self.resources.iter().map(|resource| resource.field.len()).sum();
+        let removed: usize = self.removed.iter().map(|name| name.len() + 3).sum();
+        resources + removed + FRAME_BYTES
+    }
+
+    /// Writes the message: a small frame, and the shared bytes of each resource.
+    pub fn write(&self, control_plane: &str, into: &mut BytesMut) {
         let control_plane = Some(pb::ControlPlane {
             identifier: control_plane.to_owned(),
         });
@@ -106,7 +123,7 @@ impl Response {
                     removed_resources: self.removed.iter().map(ToString::to_string).collect(),
                     control_plane,
                 };
-                self.join(&frame, |resource| &resource.field)
+                self.join(&frame, |resource| &resource.field, into);
             }
             Variant::StateOfTheWorld => {
                 let frame = pb::ResponseFrame {
@@ -115,7 +132,7 @@ impl Response {
                     nonce,
                     control_plane,
                 };
-                self.join(&frame, |resource| &resource.any_field)
+                self.join(&frame, |resource| &resource.any_field, into);
             }
         }
     }
@@ -125,13 +142,11 @@ impl Response {
         Version::of_all(self.resources.iter().map(|resource| resource.version))
     }
 
-    fn join(&self, frame: &impl Message, field: impl Fn(&Resource) -> &Bytes) -> Bytes {
-        let resources: usize = self.resources.iter().map(|resource| field(resource).len()).sum();
-        let mut bytes = BytesMut::with_capacity(frame.encoded_len() + resources);
-        bytes.put_slice(&frame.encode_to_vec());
+    fn join(&self, frame: &impl Message, field: impl Fn(&Resource) -> &Bytes, into: &mut BytesMut) {
+        // A buffer that grows has room for everything.
+        frame.encode(into).unwrap_or_default();
         for resource in &self.resources {
-            bytes.put_slice(field(resource));
+            into.put_slice(field(resource));
         }
-        bytes.freeze()
     }
 }

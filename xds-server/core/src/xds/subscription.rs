@@ -28,18 +28,25 @@ enum Holds {
     Unknown,
 }
 
+/// One a name and stream, so it is small: what few names have lies elsewhere.
 #[derive(Clone, Debug, Default)]
 struct Held {
     holds: Holds,
-    acked: Option<Version>,
-    /// Bytes that the client refused; they are not sent again.
-    rejected: Option<Version>,
-    /// The refusal is known by a hint only.
-    accused: bool,
+    /// What it holds it has accepted.
+    acked: bool,
     told_missing: bool,
     sent_here: bool,
+    /// Bytes that the client refused; they are not sent again.
+    refused: Option<Box<Refused>>,
     /// Where every response lists everything, what of this resource is listed.
     listed: Option<Box<Listed>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refused {
+    version: Version,
+    /// It is known by a hint only.
+    accused: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -200,7 +207,7 @@ impl Subscription {
                 Some(version) if !resent(name) => Holds::This(*version),
                 Some(_) | None => Holds::Unknown,
             };
-            let acked = version.filter(|_| matches!(holds, Holds::This(_)));
+            let acked = matches!(holds, Holds::This(_));
             self.held.insert(
                 name.clone(),
                 Held {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::culprit::{self, Blame};
-use super::{Holds, InFlight, Retry, Subscription};
+use super::{Holds, InFlight, Refused, Retry, Subscription};
 use crate::snapshot::Version;
 
 /// Envoy's refusals quote whole resources; this much says which one and why.
@@ -47,7 +47,7 @@ impl Subscription {
             let (Some(version), Some(held)) = (sent.version, self.held.get_mut(&sent.name)) else {
                 continue;
             };
-            held.acked = Some(version);
+            held.acked |= held.holds == Holds::This(version);
             if let Some(resource) = sent.resource {
                 held.listed.get_or_insert_default().good = Some(resource);
             }
@@ -63,9 +63,9 @@ impl Subscription {
         self.last_nack = error.get(..end).map(ToOwned::to_owned);
         let parties = self.parties(&response);
         if let ([], [], [alone]) = (&*parties.suspects, &*parties.superseded, &*parties.known)
-            && let Some(held) = self.held.get_mut(alone)
+            && let Some(refused) = self.held.get_mut(alone).and_then(|held| held.refused.as_mut())
         {
-            held.accused = false;
+            refused.accused = false;
         }
         let possible = parties.suspects.iter().map(|(name, _)| name).chain(&parties.superseded);
         let names: BTreeSet<&str> = possible.map(AsRef::as_ref).collect();
@@ -112,11 +112,11 @@ impl Subscription {
                 parties.superseded.push(sent.name.clone());
                 continue;
             };
-            if held.rejected == Some(version) {
+            if held.rejected() == Some(version) {
                 parties.known.push(sent.name.clone());
                 continue;
             }
-            if whole && held.acked == Some(version) {
+            if whole && held.accepted() == Some(version) {
                 continue;
             }
             if [Holds::This(version), Holds::Unknown].contains(&held.holds) {
@@ -133,10 +133,9 @@ impl Subscription {
     pub(super) fn release(&mut self, accused: Vec<(Arc<str>, Version)>) {
         for (name, version) in accused {
             if let Some(held) = self.held.get_mut(&name)
-                && held.rejected == Some(version)
-                && held.accused
+                && held.refused.as_deref() == Some(&Refused { version, accused: true })
             {
-                held.rejected = None;
+                held.refused = None;
                 self.retry(vec![(name, version)], Vec::new());
             }
         }
@@ -145,8 +144,10 @@ impl Subscription {
     fn quarantine(&mut self, culprits: &[(Arc<str>, Version)], sure: bool) {
         for (name, version) in culprits {
             if let Some(held) = self.held.get_mut(name) {
-                held.rejected = Some(*version);
-                held.accused = !sure;
+                held.refused = Some(Box::new(Refused {
+                    version: *version,
+                    accused: !sure,
+                }));
                 self.quarantines += 1;
             }
             self.unlist(name);

@@ -216,8 +216,7 @@ impl Subscription {
         let told = Held {
             holds: held.holds,
             acked: held.acked,
-            rejected: held.rejected,
-            accused: held.accused,
+            refused: held.refused,
             listed: held.listed,
             told_missing: true,
             sent_here: false,
@@ -250,12 +249,23 @@ impl Subscription {
 impl Held {
     /// Whether there is no use in sending this: the client has it, or refused it.
     fn refuses(&self, version: Version) -> bool {
-        self.holds == Holds::This(version) || self.rejected == Some(version)
+        self.holds == Holds::This(version) || self.rejected() == Some(version)
+    }
+
+    pub(super) fn rejected(&self) -> Option<Version> {
+        self.refused.as_ref().map(|refused| refused.version)
+    }
+
+    /// Where every response lists everything, what the client accepted last.
+    pub(super) fn accepted(&self) -> Option<Version> {
+        let good = self.listed.as_ref()?.good.as_ref()?;
+        Some(good.version)
     }
 
     fn send(&mut self, resource: &Arc<Resource>, whole: bool) {
         self.holds = Holds::This(resource.version);
-        self.rejected = None;
+        self.acked = false;
+        self.refused = None;
         if whole {
             self.listed.get_or_insert_default().now = Some(resource.clone());
         }

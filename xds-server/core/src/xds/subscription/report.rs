@@ -55,18 +55,17 @@ impl Subscription {
         match self.held.get(name) {
             Some(Held {
                 holds: Holds::This(version),
-                acked,
+                acked: true,
                 ..
-            }) if *acked == Some(*version) => ResourceState::Acked { version: *version },
+            }) => ResourceState::Acked { version: *version },
             Some(Held {
                 holds: Holds::This(version),
                 ..
             }) => ResourceState::Sent { version: *version },
-            Some(Held {
-                rejected: Some(version),
-                ..
-            }) => ResourceState::Rejected { version: *version },
-            Some(_) | None => ResourceState::NotSent,
+            Some(held) => held
+                .rejected()
+                .map_or(ResourceState::NotSent, |version| ResourceState::Rejected { version }),
+            None => ResourceState::NotSent,
         }
     }
 
@@ -76,13 +75,11 @@ impl Subscription {
 
     pub(in crate::xds) fn report(&self, now: Duration) -> TypeReport {
         let sent = self.held.values().filter(|held| matches!(held.holds, Holds::This(_)));
-        let acked = sent
-            .clone()
-            .filter(|held| matches!(held.holds, Holds::This(version) if held.acked == Some(version)));
+        let acked = sent.clone().filter(|held| held.acked);
         let rejected = self
             .held
             .iter()
-            .filter_map(|(name, held)| Some((name.clone(), held.rejected?)));
+            .filter_map(|(name, held)| Some((name.clone(), held.rejected()?)));
         TypeReport {
             type_url: self.kind.type_url(),
             requested: self.started,
