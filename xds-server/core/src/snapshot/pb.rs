@@ -162,6 +162,8 @@ pub struct LocalityLbEndpoints {
     pub lb_endpoints: Vec<Bytes>,
     #[prost(message, optional, tag = "3")]
     pub load_balancing_weight: Option<UInt32Value>,
+    #[prost(uint32, tag = "5")]
+    pub priority: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
