@@ -32,6 +32,7 @@ GO_DIR := $(CURDIR)/.tools/go
 # Clients that suites about the protocol run with: older Envoys, and gRPC on both of its implementations.
 OLD_ENVOYS := 1.36.2 1.38.3
 CLIENTS := $(OLD_ENVOYS:%=.tools/clients/envoy-%/.installed) .tools/clients/grpcio/.installed .tools/clients/grpc-go
+SIDE_BY_SIDE ?= 4
 DEMO_FLAGS = $(if $(KEEP),--keep) $(if $(OUTAGE),--outage $(OUTAGE))
 
 # The suites on real servers wait more than they compute: eight tests at once share two cores well.
@@ -193,8 +194,25 @@ arch: setup
 
 check: fmt-check lint doc arch ## What must hold before a commit: format, lints, documentation, architecture
 
+# The suites on real servers mostly wait for them, so several run side by side, the longest first; what each prints is kept
+# together. The whole workspace is named so that nothing is compiled with other features than before.
+LONGEST := judged contract_eureka contract_nacos contract_kubernetes
+FOUND := $(wildcard tests/tests/*.rs tests/tests/*/main.rs xds-server/tests/*.rs)
+SUITES := $(LONGEST) $(filter-out $(LONGEST),$(sort $(basename $(notdir $(patsubst %/main.rs,%.rs,$(FOUND))))))
+RUNS := $(SUITES:%=run-%) run-units run-documentation
+.PHONY: $(RUNS)
+
 test: build wasm servers clients ## Run every test, with real servers
-	$(call step,tests,$(CARGO) test --workspace --locked --no-fail-fast)
+	$(call step,tests,$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$(SIDE_BY_SIDE) $(RUNS))
+
+$(SUITES:%=run-%): run-%:
+	@$(CARGO) test --workspace --locked --test $* 2>&1
+
+run-units:
+	@$(CARGO) test --workspace --locked --no-fail-fast --lib --bins 2>&1
+
+run-documentation:
+	@$(CARGO) test --workspace --locked --doc 2>&1
 
 demo: ## Show it: real etcd, files, Envoy and traffic (KEEP=1 leaves it running, OUTAGE=5 kills etcd for 5 s only)
 	@began=$$(date +%s) && $(MAKE) --no-print-directory setup && \
