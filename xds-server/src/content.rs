@@ -107,6 +107,7 @@ fn locality_endpoints(group: pb::LocalityLbEndpoints) -> Value {
         locality,
         lb_endpoints,
         load_balancing_weight,
+        priority,
     } = group;
     let decoded = lb_endpoints.into_iter();
     let endpoints: Vec<Value> = decoded
@@ -118,6 +119,9 @@ fn locality_endpoints(group: pb::LocalityLbEndpoints) -> Value {
     shown.insert("lb_endpoints".to_owned(), endpoints.into());
     if let Some(pb::UInt32Value { value }) = load_balancing_weight {
         shown.insert("load_balancing_weight".to_owned(), json!(value));
+    }
+    if priority > 0 {
+        shown.insert("priority".to_owned(), json!(priority));
     }
     shown.into()
 }
