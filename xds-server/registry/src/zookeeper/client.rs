@@ -96,6 +96,12 @@ impl Link {
         Err(last)
     }
 
+    /// A connection that has a session already.
+    #[cfg(test)]
+    pub(super) fn over(connection: Connection, suspect: Suspect) -> Self {
+        Self { connection, suspect }
+    }
+
     async fn authenticate(&mut self, credentials: Option<&[u8]>) -> Result<(), Error> {
         let Some(credentials) = credentials else { return Ok(()) };
         match self.connection.authenticate("digest", credentials).await?.code {

@@ -53,7 +53,7 @@ impl Output {
         self
     }
 
-    fn long(mut self, value: i64) -> Self {
+    pub(super) fn long(mut self, value: i64) -> Self {
         self.0.extend(value.to_be_bytes());
         self
     }

@@ -336,40 +336,4 @@ async fn until(due: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ensemble_is_known_again_by_its_transactions_and_its_prefix() {
-        let nothing = BTreeSet::new();
-        let locked: BTreeSet<String> = ["/a".to_owned(), "/b".to_owned()].into();
-        let born = |czxid| Birth { czxid, ctime: 1 };
-        let is = |newest, prefix: Option<i64>| Seen {
-            newest,
-            prefix: prefix.map(born),
-        };
-        let judge = |seen: Option<Seen>, now, unreadable| evidence(seen, now, unreadable);
-        let new = |why: &str| Evidence::NewEpoch { why: why.to_owned() };
-        assert_eq!(judge(None, is(5, None), &nothing), Evidence::Complete);
-        assert_eq!(judge(Some(is(5, None)), is(5, Some(3)), &nothing), Evidence::Complete);
-        assert_eq!(
-            judge(Some(is(5, Some(3))), is(9, Some(3)), &nothing),
-            Evidence::Complete
-        );
-        assert_eq!(
-            judge(Some(is(31, Some(3))), is(5, Some(3)), &locked),
-            new("the newest transaction was 0x1f and is 0x5")
-        );
-        for created in [None, Some(8)] {
-            assert_eq!(
-                judge(Some(is(5, Some(3))), is(9, created), &nothing),
-                new("the prefix was deleted, or is another one than before")
-            );
-        }
-        let why = "/a and 1 other nodes may not be read; what was known of them is kept".to_owned();
-        assert_eq!(
-            judge(Some(is(5, None)), is(6, None), &locked),
-            Evidence::Partial { why }
-        );
-    }
-}
+mod tests;
