@@ -6,6 +6,7 @@
 mod dns;
 mod etcd;
 mod kubernetes;
+mod zookeeper;
 
 use std::path::Path;
 
