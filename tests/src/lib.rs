@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and then shows what its servers wrote"
 )]
 
+pub mod ads;
 pub mod authority;
 pub mod backend;
 pub mod consul;
