@@ -72,6 +72,8 @@ on_both! {
     instances {
         every_check_counts,
         an_agent_in_maintenance_drains_its_instances,
+        a_name_that_no_question_can_hold_rejects_itself,
+        names_that_differ_in_case_share_their_instances,
         a_tagged_address_is_taken_where_there_is_one,
         registrations_of_frameworks_are_read_from_a_real_consul,
     }
