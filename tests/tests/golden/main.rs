@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod consul;
 mod dns;
 mod etcd;
 mod kubernetes;
