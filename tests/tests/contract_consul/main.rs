@@ -65,6 +65,7 @@ on_both! {
     cluster {
         a_cluster_without_a_leader_keeps_everything_and_says_so,
         a_leader_that_dies_costs_nothing,
+        an_agent_that_asks_anybody_is_told_to_ask_the_leader,
         another_datacentre_is_read_through_the_agents_of_this_one,
         a_consul_that_was_set_back_while_nobody_looked_is_a_new_epoch,
         a_consul_that_is_set_back_before_our_eyes_is_a_new_epoch,
