@@ -25,7 +25,7 @@ use self::begin::{Listing, Settling};
 use self::doubts::Doubts;
 use self::follow::{Followed, Why};
 use super::config::{Config, Protocol};
-use super::continuity::{Confirmed, Epochs, SHORTEST_RESTART};
+use super::continuity::{Confirmed, Epochs, Run, SHORTEST_RESTART};
 use super::decode::{self, Place};
 use super::fault::Fault;
 use super::grpc::{Grpc, Heard};
@@ -51,6 +51,8 @@ pub(super) struct Known {
     places: BTreeMap<ServiceName, Place>,
     pub(super) confirmed: Option<Confirmed>,
     pub(super) epochs: Epochs,
+    /// Of a session that was cut, too: another cut takes nobody's time away.
+    settling: Option<Settling>,
     /// Whether the latest session brought a listing.
     pub(super) listed: bool,
     /// The server wants its clients elsewhere.
@@ -82,18 +84,17 @@ struct Session<'a> {
     events: &'a EventSender,
     known: &'a mut Known,
     endpoint: usize,
-    /// The other members, to be asked since when they run.
-    others: Vec<(usize, Link)>,
+    /// To be asked since when they run, this one, too.
+    members: Vec<(usize, Link)>,
     asking: Asking,
     followed: Followed,
     doubts: Doubts,
     /// The first sign of life, and the latest.
     began: Instant,
     heard: Instant,
-    epoch: Result<String, String>,
+    epoch: Result<Run, String>,
     /// Until the first listing is complete.
     listing: Option<Listing>,
-    settling: Option<Settling>,
     /// Names that no service can have here, by group.
     unusable: BTreeMap<Arc<str>, Vec<Rejection>>,
     /// Groups that are being listed again.
@@ -133,7 +134,9 @@ pub(super) async fn run(
     let began = Instant::now();
     events.syncing();
     let epoch = rest.epoch(token).await;
-    let mut asking = Asking::new(config, Link::new(Arc::clone(&shared), rest, grpc));
+    let link = Link::new(Arc::clone(&shared), rest, grpc);
+    let members = members(&shared, endpoint, &link).await?;
+    let mut asking = Asking::new(config, link);
     if let Some(login) = login {
         asking.logged_in(login, began);
     }
@@ -142,7 +145,7 @@ pub(super) async fn run(
         events,
         known,
         endpoint,
-        others: others(&shared, endpoint).await?,
+        members,
         asking,
         followed: Followed::default(),
         doubts: Doubts::default(),
@@ -150,7 +153,6 @@ pub(super) async fn run(
         heard: began,
         epoch,
         listing: None,
-        settling: None,
         unusable: BTreeMap::new(),
         discovering: BTreeSet::new(),
         checking: false,
@@ -162,15 +164,17 @@ pub(super) async fn run(
     session.follow(&mut heard).await
 }
 
-async fn others(config: &Arc<Config>, endpoint: usize) -> Result<Vec<(usize, Link)>, Error> {
-    let mut others = Vec::new();
+async fn members(config: &Arc<Config>, endpoint: usize, own: &Link) -> Result<Vec<(usize, Link)>, Error> {
+    let mut members = Vec::new();
     for (index, url) in config.endpoints.iter().enumerate() {
-        if index != endpoint {
-            let rest = Arc::new(Rest::open(config, url).await?);
-            others.push((index, Link::new(Arc::clone(config), rest, None)));
-        }
+        let link = if index == endpoint {
+            own.clone()
+        } else {
+            Link::new(Arc::clone(config), Arc::new(Rest::open(config, url).await?), None)
+        };
+        members.push((index, link));
     }
-    Ok(others)
+    Ok(members)
 }
 
 impl Session<'_> {
@@ -195,6 +199,7 @@ impl Session<'_> {
         self.timers
             .insert(Timer::Reconcile, now + jittered(self.config.reconcile));
         self.timers.insert(Timer::Progress, now + PROGRESS_INTERVAL);
+        self.ask_since_when();
     }
 
     async fn follow(mut self, heard: &mut Option<mpsc::Receiver<Heard>>) -> Result<Infallible, Error> {
@@ -263,7 +268,7 @@ impl Session<'_> {
             }
             Timer::Compare => self.compare_next().await?,
             Timer::Settled => {
-                for name in self.settling.take().map(Settling::into_names).unwrap_or_default() {
+                for name in self.known.settling.take().map(Settling::into_names).unwrap_or_default() {
                     self.read(&name, Why::Doubt);
                 }
             }
@@ -281,11 +286,15 @@ impl Session<'_> {
         for name in unreadable {
             self.read(&name, Why::Doubt);
         }
-        for (index, link) in &self.others {
-            self.asking.ask(Question::Epoch(*index, link.clone()));
-        }
+        self.ask_since_when();
         if self.followed.names().next().is_none() {
             self.explain_emptiness();
+        }
+    }
+
+    fn ask_since_when(&mut self) {
+        for (index, link) in &self.members {
+            self.asking.ask(Question::Epoch(*index, link.clone()));
         }
     }
 
@@ -307,7 +316,9 @@ impl Session<'_> {
 
     async fn take(&mut self, done: Done) -> Result<(), Error> {
         let Done { question, outcome, at } = done;
-        self.alive(at)?;
+        if question.is_answered_by_the_server() {
+            self.alive(at)?;
+        }
         match (question, outcome) {
             (Question::Names(group), Ok(Answer::Names(names))) => self.take_names(&group, names).await?,
             (Question::Names(group), Err(reason)) => {
@@ -330,7 +341,9 @@ impl Session<'_> {
             (Question::Compare(..), _) => self.compare_next().await?,
             (Question::Check, _) => self.checking = false,
             (Question::Login, Ok(Answer::Login(login))) => self.asking.logged_in(login, at),
-            (Question::Epoch(index, _), Ok(Answer::Epoch(Ok(epoch)))) => self.known.epochs.note(index, epoch, at),
+            (Question::Epoch(index, _), Ok(Answer::Epoch(Ok(epoch)))) => {
+                self.known.epochs.hear(self.known.confirmed, index, epoch, at);
+            }
             (Question::Explain, Ok(Answer::Explanation(reason))) => self.doubts.emptiness = reason,
             (
                 Question::Names(_) | Question::Login | Question::Epoch(..) | Question::Explain | Question::Forget(_),

@@ -110,7 +110,7 @@ impl Session<'_> {
 
     fn note_protection(&mut self, name: &ServiceName, content: &Content) {
         let source = self.events.source();
-        if content.healthy.is_some() {
+        if content.truth.is_some() {
             if self.protected.insert(name.clone()) {
                 tracing::warn!(
                     %source, service = %name,
