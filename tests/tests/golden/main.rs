@@ -6,7 +6,10 @@
 mod consul;
 mod dns;
 mod etcd;
+mod eureka;
 mod kubernetes;
+mod nacos;
+mod registry;
 mod zookeeper;
 
 use std::path::Path;
