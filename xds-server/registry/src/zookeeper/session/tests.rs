@@ -82,7 +82,10 @@ impl Begun {
                 Event::Resync { services, .. } => format!("resync {}", services.len()),
                 Event::Apply { service, .. } => format!("apply {} {}", service.name, service.endpoints.len()),
                 Event::Delete { name, .. } => format!("delete {name}"),
-                other => format!("{other:?}"),
+                Event::Unattributed { .. }
+                | Event::Progress { .. }
+                | Event::Reconciled { .. }
+                | Event::Impaired { .. } => format!("{event:?}"),
             },
             Ok(None) => "the end".to_owned(),
             Err(_) => String::new(),
