@@ -72,6 +72,8 @@ struct Shared {
 struct Newest {
     task: Option<AbortHandle>,
     script: Option<mpsc::Sender<DeltaDiscoveryResponse>>,
+    /// What was said on it.
+    said: Vec<String>,
     /// What Envoy said about the last response that it refused, on whatever stream: the code and the text.
     refusal: Option<(i32, String)>,
 }
@@ -141,6 +143,12 @@ impl Ads {
     /// Shows that Envoy says nothing for so long.
     pub async fn hears_nothing_for(&self, window: Duration) {
         throughout(window, "Envoy's silence", async || self.heard.is_empty()).await;
+    }
+
+    /// What was said on the newest stream, by whomever: `cds 1 +a -b` is the first response, with one resource and the
+    /// removal of another.
+    pub fn said(&self) -> Vec<String> {
+        self.shared.newest().said.clone()
     }
 
     /// The code and the text of the last refusal.
@@ -226,6 +234,7 @@ impl AggregatedDiscoveryService for Shared {
         };
         // In this order, so that whoever heard of the stream can speak on it.
         let mut newest = self.newest();
+        newest.said.clear();
         let task = match self.upstream {
             Some(upstream) => tokio::spawn(async move {
                 // Either side's end is the other's, and how it came does not matter.
@@ -303,6 +312,11 @@ impl Talk {
 
     async fn answer(&mut self, response: DeltaDiscoveryResponse) {
         self.nonces.push(response.nonce.clone());
+        let number = self.nonces.len();
+        let mut words = vec![format!("{} {number}", word(&response.type_url))];
+        words.extend(signed('+', response.resources.iter().map(|resource| &resource.name)));
+        words.extend(signed('-', &response.removed_resources));
+        self.shared.newest().said.push(words.join(" "));
         // Without a reader there is no request any more either, which ends the stream.
         let _ = self.answers.send(Ok(response)).await;
     }
@@ -315,23 +329,13 @@ impl Talk {
     }
 
     fn line(&self, request: &DeltaDiscoveryRequest) -> String {
-        let message = request.type_url.rsplit('.').next().unwrap_or_default();
-        let mut words = vec![match message {
-            "Cluster" => "cds".to_owned(),
-            "ClusterLoadAssignment" => "eds".to_owned(),
-            other => other.to_owned(),
-        }];
+        let mut words = vec![word(&request.type_url)];
         if !request.response_nonce.is_empty() {
             let number = self.nonces.iter().position(|nonce| *nonce == request.response_nonce);
             let number = number.map_or_else(|| "?".to_owned(), |index| (index + 1).to_string());
-            let word = if request.error_detail.is_some() { "nack" } else { "ack" };
-            words.push(format!("{word} {number}"));
+            let verdict = if request.error_detail.is_some() { "nack" } else { "ack" };
+            words.push(format!("{verdict} {number}"));
         }
-        let signed = |sign: char, names: &[String]| {
-            let mut names: Vec<String> = names.iter().map(|name| format!("{sign}{name}")).collect();
-            names.sort();
-            names
-        };
         words.extend(signed('+', &request.resource_names_subscribe));
         words.extend(signed('-', &request.resource_names_unsubscribe));
         let mut held: Vec<String> = request.initial_resource_versions.keys().cloned().collect();
@@ -341,4 +345,20 @@ impl Talk {
         }
         words.join(" ")
     }
+}
+
+/// A type, in short.
+fn word(type_url: &str) -> String {
+    match type_url.rsplit('.').next() {
+        Some("Cluster") => "cds".to_owned(),
+        Some("ClusterLoadAssignment") => "eds".to_owned(),
+        _ => type_url.to_owned(),
+    }
+}
+
+/// Names with a sign each, in order.
+fn signed<'a>(sign: char, names: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    let mut names: Vec<String> = names.into_iter().map(|name| format!("{sign}{name}")).collect();
+    names.sort();
+    names
 }

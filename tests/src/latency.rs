@@ -52,14 +52,14 @@ impl<S: Subject> Measured for S {
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Half of them bring an instance, half of them take it away.
+    /// As many bring an instance as take it away.
     pub changes: u16,
     /// Whatever beats between the registry and us, beats no slower. Each change comes at a random moment of it, or all of
     /// them would meet the same one.
     pub beat: Duration,
 }
 
-/// Sorted, each as many as there were changes.
+/// Of the changes in one direction: some registries and adapters take their time when something goes. Sorted.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies {
     /// From the call to the registry's answer.
@@ -73,11 +73,21 @@ pub struct Latencies {
     pub total: Vec<Duration>,
 }
 
-/// Adds and removes one instance again and again, behind a server that has `source` and nothing else.
+impl Latencies {
+    fn sorted(mut self) -> Self {
+        for figures in [&mut self.write, &mut self.heard, &mut self.ours, &mut self.total] {
+            figures.sort_unstable();
+        }
+        self
+    }
+}
+
+/// Adds and removes one instance again and again, behind a server that has `source` and nothing else: how long it took
+/// until it had come, and until it had gone.
 ///
 /// # Errors
 /// When a change does not arrive.
-pub async fn measure(mut rig: impl Measured, source: &str, pace: Pace) -> anyhow::Result<Latencies> {
+pub async fn measure(mut rig: impl Measured, source: &str, pace: Pace) -> anyhow::Result<[Latencies; 2]> {
     let leadsman = Leadsman::start(&format!("sources:\n  {SOURCE}: {source}\n")).await;
     let envoy = Envoy::start(&leadsman.bootstrap("edge-1", free_port()), 2).await;
     let http = Http::new();
@@ -85,7 +95,7 @@ pub async fn measure(mut rig: impl Measured, source: &str, pace: Pace) -> anyhow
     let (anchor, extra) = (Instance::new(1), Instance::new(2));
     rig.bring(anchor).await;
     shown(&http, &envoy, rig.address(anchor), true, pace).await?;
-    let mut latencies = Latencies::default();
+    let (mut came, mut went) = (Latencies::default(), Latencies::default());
     for change in 0..pace.changes {
         tokio::time::sleep(pace.beat.mul_f64(fastrand::f64())).await;
         let comes = change % 2 == 0;
@@ -101,21 +111,14 @@ pub async fn measure(mut rig: impl Measured, source: &str, pace: Pace) -> anyhow
         let event = last_event(&leadsman).await?;
         // A change may be heard of in the millisecond of its beginning.
         let event = event.duration_since(begun_at).unwrap_or_default().min(total);
+        let latencies = if comes { &mut came } else { &mut went };
         latencies.write.push(written);
         latencies.heard.push(event.saturating_sub(written));
         latencies.ours.push(total.saturating_sub(event));
         latencies.total.push(total);
     }
     envoy.assert_clean().await;
-    for figures in [
-        &mut latencies.write,
-        &mut latencies.heard,
-        &mut latencies.ours,
-        &mut latencies.total,
-    ] {
-        figures.sort_unstable();
-    }
-    Ok(latencies)
+    Ok([came.sorted(), went.sorted()])
 }
 
 /// Asks Envoy until an address is in service, or is not.

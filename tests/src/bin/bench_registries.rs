@@ -40,7 +40,7 @@ const DNS: Pace = Pace {
 };
 /// Asked every fifteen seconds.
 const EUREKA: Pace = Pace {
-    changes: 12,
+    changes: 16,
     beat: Duration::from_secs(15),
 };
 
@@ -252,22 +252,16 @@ impl Table {
             return Ok(());
         }
         let (rig, source) = start().await;
-        let measured = measure(rig, &source, pace).await;
-        let Latencies {
-            write,
-            heard,
-            ours,
-            total,
-        } = measured.with_context(|| name)?;
+        let [came, went] = measure(rig, &source, pace).await.with_context(|| name)?;
         if self.rows == 0 {
             say(
-                "| registry | changes | the write itself | registry and adapter | Leadsman and Envoy | write to Envoy |",
+                "| registry | an instance | changes | the write itself | registry and adapter | Leadsman and Envoy | write to Envoy |",
             )?;
-            say("|---|---:|---:|---:|---:|---:|")?;
+            say("|---|---|---:|---:|---:|---:|---:|")?;
         }
         self.rows += 1;
-        let cells = [write, heard, ours, total].map(|sorted| cell(&sorted));
-        say(&format!("| {name} | {} | {} |", pace.changes, cells.join(" | ")))
+        line(name, "comes", came)?;
+        line(name, "goes", went)
     }
 
     fn end(self) -> anyhow::Result<()> {
@@ -279,6 +273,18 @@ impl Table {
         );
         Ok(())
     }
+}
+
+fn line(name: &str, what: &str, latencies: Latencies) -> anyhow::Result<()> {
+    let Latencies {
+        write,
+        heard,
+        ours,
+        total,
+    } = latencies;
+    let changes = total.len();
+    let cells = [write, heard, ours, total].map(|sorted| cell(&sorted));
+    say(&format!("| {name} | {what} | {changes} | {} |", cells.join(" | ")))
 }
 
 /// p50 / p99 in milliseconds.

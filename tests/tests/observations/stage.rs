@@ -251,3 +251,15 @@ pub(crate) fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines.sort();
     lines
 }
+
+/// The same, and it does not matter which answers they belong to either.
+pub(crate) fn unnumbered(lines: Vec<String>) -> Vec<String> {
+    let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let without = |line: String| {
+        line.split(' ')
+            .filter(|word| !is_number(word))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    sorted(lines.into_iter().map(without).collect())
+}

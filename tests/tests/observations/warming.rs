@@ -130,6 +130,7 @@ async fn l08_a_removed_clusters_endpoints_are_unsubscribed_before_the_acknowledg
     remove(&leadsman, "a");
     // Ours says at once that nobody is left, and a moment later that the cluster is gone.
     assert_eq!(ads.hears(3).await, ["eds ack 3", "eds -a", "cds ack 4"]);
+    assert_eq!(ads.said()[2..], ["eds 3 +a", "cds 4 -a"]);
     assert_eq!(ports(&envoy, "a").await, None);
     envoy.assert_clean().await;
 }
