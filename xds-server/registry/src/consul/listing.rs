@@ -85,7 +85,8 @@ pub(super) async fn list(
                 refused.insert(name, why);
                 continue;
             }
-            answer => led(answer?)?,
+            Err(none) => return Err(none.into()),
+            Ok(answer) => led(answer)?,
         };
         let records = decode::instances_of(config, &name, &answer.body).map_err(Error::Unavailable)?;
         instances.insert(name, (records, answer.meta));
