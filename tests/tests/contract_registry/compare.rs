@@ -37,8 +37,9 @@ fn compared(leadsman: &Leadsman, arguments: &[&str]) -> (Option<i32>, String, St
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-#[tokio::test]
-async fn every_difference_of_two_registries_is_a_line_and_a_code() {
+/// A registry and a directory that differ in everything in which they can, and a source that never lists anything. The unit
+/// of the weights in one is a hundred times that in the other.
+async fn start() -> Leadsman {
     let directory = TempDir::new().unwrap();
     let services = directory.path().join("services");
     fs::create_dir(&services).unwrap();
@@ -48,33 +49,36 @@ async fn every_difference_of_two_registries_is_a_line_and_a_code() {
          silent: {{ etcd: {{ endpoints: ['http://127.0.0.1:{}'], prefix: /a/ }} }}\n",
         free_port()
     );
-    // The unit of one is a hundred times that of the other.
+    let well = "healthy";
     let orders = [
-        (1, 1.0, "healthy"),
-        (2, 1.0, "healthy"),
-        (3, 2.0, "healthy"),
-        (4, 0.0, "healthy"),
-        (5, 1.0, "healthy"),
+        (1, 1.0, well),
+        (2, 1.0, well),
+        (3, 2.0, well),
+        (4, 0.0, well),
+        (5, 1.0, well),
     ];
+    let users = [(1, 1.0, well), (2, 0.5, "draining")];
     fs::write(services.join("orders.yaml"), file("orders", &orders)).unwrap();
-    fs::write(services.join("gone.yaml"), file("gone", &[(1, 1.0, "healthy")])).unwrap();
-    fs::write(
-        services.join("users.yaml"),
-        file("users", &[(1, 1.0, "healthy"), (2, 0.5, "draining")]),
-    )
-    .unwrap();
+    fs::write(services.join("gone.yaml"), file("gone", &[(1, 1.0, well)])).unwrap();
+    fs::write(services.join("users.yaml"), file("users", &users)).unwrap();
     let leadsman = Leadsman::launch_in(directory, &config);
     let registrar = Registrar::new(listen);
     let orders = [
-        (1, 100.0, "healthy"),
+        (1, 100.0, well),
         (2, 100.0, "unhealthy"),
-        (3, 100.0, "healthy"),
-        (4, 0.0, "healthy"),
+        (3, 100.0, well),
+        (4, 0.0, well),
         (6, 100.0, "draining"),
     ];
     register(&registrar, "orders", &orders).await;
-    register(&registrar, "users", &[(1, 100.0, "healthy"), (2, 50.0, "draining")]).await;
-    register(&registrar, "fresh", &[(1, 1.0, "healthy"), (2, 1.0, "healthy")]).await;
+    register(&registrar, "users", &[(1, 100.0, well), (2, 50.0, "draining")]).await;
+    register(&registrar, "fresh", &[(1, 1.0, well), (2, 1.0, well)]).await;
+    leadsman
+}
+
+#[tokio::test]
+async fn every_difference_of_two_registries_is_a_line_and_a_code() {
+    let leadsman = start().await;
     let table = "\
 SERVICE  ADDRESS     DIFFERS-IN  old          new
 fresh    -           service     missing      2 endpoints

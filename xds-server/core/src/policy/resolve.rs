@@ -139,7 +139,7 @@ fn listed(sources: &[SourceView], merge: &Merge) -> Presence<bool> {
     };
     match any(sources.iter().filter(serves).collect()) {
         Presence::Known(false) => any(sources.iter().collect()),
-        answer => answer,
+        answer @ (Presence::Known(true) | Presence::Unknown) => answer,
     }
 }
 

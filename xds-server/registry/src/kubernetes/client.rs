@@ -307,13 +307,21 @@ impl Access {
         let mut files = config.tls.clone().unwrap_or_default();
         files.ca.get_or_insert_with(|| POD_CA.into());
         let certificates = Certificates::read(Some(&files)).await;
-        let said = |name| std::env::var(name).unwrap_or_default();
         Ok(Self {
             server: pod_server(&said("KUBERNETES_SERVICE_HOST"), &said("KUBERNETES_SERVICE_PORT")),
             certificates: certificates.map_err(outside)?,
             token: Token::File(config.token_file.clone().unwrap_or_else(|| POD_TOKEN.into())),
         })
     }
+}
+
+/// What the kubelet says in the environment of every pod.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is no setting of ours: a pod is told there where it is"
+)]
+fn said(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
 }
 
 /// Where the kubelet says that the server is, which needs no DNS: pods in the network of their node have none.
