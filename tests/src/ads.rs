@@ -3,6 +3,7 @@
 //!
 //! What a correct server never says has to be scripted. What Envoy asks a correct one is overheard on the way to it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -338,8 +339,8 @@ impl Talk {
         }
         words.extend(signed('+', &request.resource_names_subscribe));
         words.extend(signed('-', &request.resource_names_unsubscribe));
-        let mut held: Vec<String> = request.initial_resource_versions.keys().cloned().collect();
-        held.sort();
+        let held: BTreeMap<_, _> = request.initial_resource_versions.clone().into_iter().collect();
+        let held: Vec<String> = held.into_keys().collect();
         if !held.is_empty() {
             words.push(format!("has {}", held.join(" ")));
         }
