@@ -32,7 +32,7 @@ GO_DIR := $(CURDIR)/.tools/go
 # Clients that suites about the protocol run with: older Envoys, and gRPC on both of its implementations.
 OLD_ENVOYS := 1.36.2 1.38.3
 CLIENTS := $(OLD_ENVOYS:%=.tools/clients/envoy-%/.installed) .tools/clients/grpcio/.installed .tools/clients/grpc-go
-SIDE_BY_SIDE ?= 4
+SIDE_BY_SIDE ?= 3
 DEMO_FLAGS = $(if $(KEEP),--keep) $(if $(OUTAGE),--outage $(OUTAGE))
 
 # The suites on real servers wait more than they compute: eight tests at once share two cores well.

@@ -12,6 +12,7 @@
 pub mod ads;
 pub mod authority;
 pub mod backend;
+pub mod claim;
 pub mod consul;
 pub mod contract;
 pub mod datagrams;

@@ -3,17 +3,16 @@
 
 mod writer;
 
-use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 pub use self::writer::{Writer, record};
+use crate::claim::{Turn, claim_port};
 use crate::http::Http;
 use crate::process::{Process, free_port, tool};
 use crate::wait::{PATIENT, until_ok};
@@ -84,6 +83,7 @@ impl Nacos {
         let directory = TempDir::new().unwrap_or_else(|error| panic!("no directory for Nacos: {error}"));
         certify(directory.path());
         let port = four_ports();
+        let turn = Turn::take().await;
         let mut nacos = Self {
             setup,
             port,
@@ -91,6 +91,7 @@ impl Nacos {
             directory,
         };
         nacos.ready().await;
+        drop(turn);
         if setup.locked {
             nacos.make_admin().await;
         }
@@ -128,6 +129,7 @@ impl Nacos {
 
     /// Starts a killed server where it was. Instances that only live in its memory are gone, whatever becomes of its data.
     pub async fn restart(&mut self) {
+        let _turn = Turn::take().await;
         self.process = spawn(self.setup, self.port, self.directory.path());
         self.ready().await;
     }
@@ -153,15 +155,9 @@ impl Nacos {
 
 /// A port whose neighbours are free too: Nacos takes those 1000 and 1001 above, and 1000 below.
 fn four_ports() -> u16 {
-    /// Those of servers that have not begun to listen.
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let port = free_port();
-        let neighbours = [port, port + 1000, port + 1001, port - 1000];
-        let free = |port: &u16| !given.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok();
-        if neighbours.iter().all(free) {
-            given.extend(neighbours);
+        if [port + 1000, port + 1001, port - 1000].into_iter().all(claim_port) {
             return port;
         }
     }
