@@ -25,6 +25,7 @@ pub mod fleet;
 pub mod grpc;
 pub mod http;
 pub mod instance;
+pub mod istiod;
 pub mod judged;
 pub mod kubernetes;
 pub mod latency;

@@ -6,6 +6,9 @@ use leadsman_core::snapshot::{Resource, ResourceType, pb};
 use prost::Message;
 use serde_json::{Map, Value, json};
 
+use crate::api;
+
+mod istio;
 mod route;
 
 const HTTP_PROTOCOL_OPTIONS: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -16,6 +19,12 @@ pub(crate) fn any(resource: &Resource) -> Option<pb::Any> {
     field.resource?.resource
 }
 
+/// What a published entry says to istiod.
+pub(crate) fn in_istio(resource: &Resource) -> Option<api::InIstio> {
+    let resource = pb::istio::Resource::decode(any(resource)?.value).ok()?;
+    istio::summary(resource)
+}
+
 /// `null` for bytes that are not the message they should be, which nothing we encode is.
 pub(crate) fn json(kind: ResourceType, resource: &Resource) -> Value {
     let shown = any(resource).and_then(|any| match kind {
@@ -23,6 +32,7 @@ pub(crate) fn json(kind: ResourceType, resource: &Resource) -> Value {
         ResourceType::Endpoint => pb::ClusterLoadAssignment::decode(any.value).ok().map(assignment),
         ResourceType::Listener => pb::Listener::decode(any.value).ok().map(route::listener),
         ResourceType::Route => pb::RouteConfiguration::decode(any.value).ok().map(route::configuration),
+        ResourceType::ServiceEntry => pb::istio::Resource::decode(any.value).ok().map(istio::resource),
     });
     shown.unwrap_or(Value::Null)
 }

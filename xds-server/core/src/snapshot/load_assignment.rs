@@ -47,6 +47,16 @@ struct Spec {
     weight: u32,
 }
 
+/// One endpoint as the assignment says it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Told<'a> {
+    pub(super) address: Address,
+    pub(super) locality: &'a Locality,
+    pub(super) priority: u16,
+    pub(super) health: Health,
+    pub(super) weight: u32,
+}
+
 /// What a publication changed in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Difference {
@@ -113,6 +123,17 @@ impl Endpoints {
             endpoints: self.groups(by_weight),
         };
         assignment.encode_to_vec().into()
+    }
+
+    /// What was encoded last, by locality and address.
+    pub(super) fn told(&self) -> impl Iterator<Item = Told<'_>> {
+        self.encoded.iter().map(|((locality, address), encoded)| Told {
+            address: *address,
+            locality,
+            priority: encoded.spec.priority,
+            health: encoded.spec.health,
+            weight: encoded.spec.weight,
+        })
     }
 
     /// The localities of each priority, or with `by_weight` the endpoints of one weight in each.
