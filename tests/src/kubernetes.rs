@@ -46,6 +46,8 @@ pub struct Setup {
     pub rbac: bool,
     /// Slices are read from etcd rather than from a cache: no bookmarks, and what etcd forgets is forgotten.
     pub uncached: bool,
+    /// The server makes etcd forget whatever is older than a second or two.
+    pub forgetful: bool,
     /// A proxy between the server and its etcd.
     pub relayed: bool,
 }
@@ -323,7 +325,7 @@ fn spawn(setup: Setup, port: u16, store: SocketAddr, directory: &Path) -> Proces
     let mut command = Command::new(tool("servers/kube-apiserver-1.36.3/kube-apiserver", "make servers"));
     let arguments = [
         format!("--etcd-servers=http://{store}"),
-        "--etcd-compaction-interval=0".to_owned(),
+        format!("--etcd-compaction-interval={}s", u8::from(setup.forgetful)),
         "--bind-address=127.0.0.1".to_owned(),
         "--advertise-address=127.0.0.1".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),

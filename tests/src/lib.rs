@@ -9,8 +9,10 @@
     reason = "a test fails by panicking, and then shows what its servers wrote"
 )]
 
+pub mod ads;
 pub mod authority;
 pub mod backend;
+pub mod claim;
 pub mod consul;
 pub mod contract;
 pub mod datagrams;
@@ -23,6 +25,7 @@ pub mod fleet;
 pub mod grpc;
 pub mod http;
 pub mod instance;
+pub mod istiod;
 pub mod judged;
 pub mod kubernetes;
 pub mod latency;

@@ -6,7 +6,6 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,6 +14,7 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::claim::claim_port;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 /// The end of a log is where the reason stands.
@@ -203,7 +203,7 @@ pub fn workspace() -> &'static Path {
     here.parent().unwrap_or(here)
 }
 
-/// A TCP port of 127.0.0.1 that was free a moment ago, and that no other caller of this process is given.
+/// A TCP port of 127.0.0.1 that was free a moment ago, and that no other caller is given while this process lives.
 ///
 /// # Panics
 /// When no port is free.
@@ -214,7 +214,7 @@ pub fn free_port() -> u16 {
         NEXT.get_or_init(|| AtomicU16::new(u16::try_from(std::process::id() * 61 % u32::from(PORTS)).unwrap_or(0)));
     for _ in 0..PORTS {
         let port = FIRST_PORT + next.fetch_add(1, Ordering::Relaxed) % PORTS;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if claim_port(port) {
             return port;
         }
     }

@@ -20,7 +20,8 @@ mod listing;
 mod resources;
 
 pub use explanation::{
-    Delivery, ExplainedEndpoint, ExplainedProxy, ExplainedSource, Explanation, RejectedRecord, Resources, Settings,
+    Delivery, ExplainedEndpoint, ExplainedProxy, ExplainedSource, Explanation, InIstio, RejectedRecord, Resources,
+    Settings,
 };
 
 pub use listing::{ListedEndpoint, SourceDetail};

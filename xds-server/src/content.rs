@@ -6,6 +6,9 @@ use leadsman_core::snapshot::{Resource, ResourceType, pb};
 use prost::Message;
 use serde_json::{Map, Value, json};
 
+use crate::api;
+
+mod istio;
 mod route;
 
 const HTTP_PROTOCOL_OPTIONS: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -16,6 +19,12 @@ pub(crate) fn any(resource: &Resource) -> Option<pb::Any> {
     field.resource?.resource
 }
 
+/// What a published entry says to istiod.
+pub(crate) fn in_istio(resource: &Resource) -> Option<api::InIstio> {
+    let resource = pb::istio::Resource::decode(any(resource)?.value).ok()?;
+    istio::summary(resource)
+}
+
 /// `null` for bytes that are not the message they should be, which nothing we encode is.
 pub(crate) fn json(kind: ResourceType, resource: &Resource) -> Value {
     let shown = any(resource).and_then(|any| match kind {
@@ -23,6 +32,7 @@ pub(crate) fn json(kind: ResourceType, resource: &Resource) -> Value {
         ResourceType::Endpoint => pb::ClusterLoadAssignment::decode(any.value).ok().map(assignment),
         ResourceType::Listener => pb::Listener::decode(any.value).ok().map(route::listener),
         ResourceType::Route => pb::RouteConfiguration::decode(any.value).ok().map(route::configuration),
+        ResourceType::ServiceEntry => pb::istio::Resource::decode(any.value).ok().map(istio::resource),
     });
     shown.unwrap_or(Value::Null)
 }
@@ -107,6 +117,7 @@ fn locality_endpoints(group: pb::LocalityLbEndpoints) -> Value {
         locality,
         lb_endpoints,
         load_balancing_weight,
+        priority,
     } = group;
     let decoded = lb_endpoints.into_iter();
     let endpoints: Vec<Value> = decoded
@@ -118,6 +129,9 @@ fn locality_endpoints(group: pb::LocalityLbEndpoints) -> Value {
     shown.insert("lb_endpoints".to_owned(), endpoints.into());
     if let Some(pb::UInt32Value { value }) = load_balancing_weight {
         shown.insert("load_balancing_weight".to_owned(), json!(value));
+    }
+    if priority > 0 {
+        shown.insert("priority".to_owned(), json!(priority));
     }
     shown.into()
 }

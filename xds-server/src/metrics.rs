@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
-/// A label that says which xDS type is meant: `cds`, `eds`, `lds` or `rds`.
+/// A label that says which xDS type is meant: `cds`, `eds`, `lds`, `rds` or `istio`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     r#type: &'static str,
@@ -25,6 +25,7 @@ fn kind(kind: ResourceType) -> Kind {
         ResourceType::Endpoint => "eds",
         ResourceType::Listener => "lds",
         ResourceType::Route => "rds",
+        ResourceType::ServiceEntry => "istio",
     };
     Kind { r#type }
 }

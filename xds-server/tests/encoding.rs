@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifi
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{ApiVersion, ControlPlane, HealthStatus};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
-use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints};
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
@@ -217,6 +217,36 @@ fn a_locality_weighs_what_its_usable_endpoints_do_and_can_be_one_a_weight() {
         shown("b rack#9", 1, 1),
     ];
     assert_eq!(weights(&snapshot_with(settings, endpoints())), expected);
+}
+
+#[test]
+fn priorities_begin_at_zero_and_have_no_gap() {
+    let at = |port: u16, priority: u16, zone: &str| Endpoint {
+        priority,
+        ..endpoint(&format!("10.0.0.1:{port}"), 1.0, Health::Unknown, zone)
+    };
+    let groups = |endpoints: Vec<Endpoint>| -> Vec<(u32, String, usize)> {
+        let assignment: ClusterLoadAssignment = received(&snapshot(Protocol::Grpc, endpoints), ResourceType::Endpoint);
+        let group = |group: LocalityLbEndpoints| {
+            let zone = group.locality.map(|locality| locality.zone).unwrap_or_default();
+            (group.priority, zone, group.lb_endpoints.len())
+        };
+        assignment.endpoints.into_iter().map(group).collect()
+    };
+    let zone = |priority: u32, zone: &str, count| (priority, zone.to_owned(), count);
+    assert_eq!(
+        groups(vec![
+            at(1, 10, "b"),
+            at(2, 10, "b"),
+            at(3, 20, "a"),
+            at(4, 90, "b"),
+            at(5, 90, "c")
+        ]),
+        [zone(0, "b", 2), zone(1, "a", 1), zone(2, "b", 1), zone(2, "c", 1)]
+    );
+    // The highest that Envoy takes is 128.
+    let many = groups((1..=200).map(|n| at(n, n, "a")).collect());
+    assert_eq!((many.len(), many.last()), (129, Some(&zone(128, "a", 72))));
 }
 
 #[test]

@@ -69,6 +69,28 @@ pub(crate) async fn a_leader_that_dies_costs_nothing(setup: Setup) {
     only_complete(&observed);
 }
 
+/// With `discovery_max_stale` an agent may ask anybody who does not say whom to ask; services that are read in turns would end
+/// the session with the first such answer.
+pub(crate) async fn an_agent_that_asks_anybody_is_told_to_ask_the_leader(setup: Setup) {
+    let mut rig = Rig::start(Setup {
+        careless: true,
+        ..setup
+    })
+    .await;
+    let (one, two) = (Instance::new(9001), Instance::new(9002));
+    rig.put("orders", one).await;
+    let config = Config {
+        max_watches: 0,
+        ..rig.config()
+    };
+    let observed = Observed::start(Adapter::new(config));
+    observed.becomes(&state(&[("orders", &[one])])).await;
+    rig.put("orders", two).await;
+    rig.remove("orders", one.port).await;
+    observed.becomes(&state(&[("orders", &[two])])).await;
+    assert_eq!(observed.status().counters.sessions, 1, "{:?}", observed.status());
+}
+
 pub(crate) async fn another_datacentre_is_read_through_the_agents_of_this_one(setup: Setup) {
     let rig = Rig::start(setup).await;
     let mut other = rig.consul.start_other_datacenter().await;

@@ -1,10 +1,12 @@
 //! What a real Consul makes of registrations: checks, maintenance, addresses and the layouts of frameworks.
 
 use leadsman_core::model::{Endpoint, Health};
+use leadsman_registry::SourceState;
 use leadsman_registry::consul::{Config, Consul as Adapter};
 use leadsman_tests::consul::Setup;
+use leadsman_tests::contract::{Subject, state};
 use leadsman_tests::instance::Instance;
-use leadsman_tests::observed::{Observed, Shown};
+use leadsman_tests::observed::{Observed, Shown, State};
 use leadsman_tests::wait::{PATIENT, until};
 use serde_json::{Value, json};
 
@@ -69,6 +71,65 @@ pub(crate) async fn an_agent_in_maintenance_drains_its_instances(setup: Setup) {
     is(Health::Healthy, "").await;
     switch("/v1/agent/check/fail/service:web1").await;
     is(Health::Unhealthy, "service:web1 is critical").await;
+}
+
+/// Consul takes every name in a registration, but no question with characters that can't be printed.
+pub(crate) async fn a_name_that_no_question_can_hold_rejects_itself(setup: Setup) {
+    let rig = Rig::start(setup).await;
+    let names = [
+        "a/b",
+        "with space",
+        "a//b",
+        "a/../b",
+        "zero\u{200b}width",
+        "en\u{2002}space",
+    ];
+    for (port, name) in (9001..).zip(names) {
+        rig.consul.register(&registration(name, Instance::new(port))).await;
+    }
+    let observed = rig.observe();
+    let good = names.iter().zip(9001..).take(4);
+    let mut taken: State = good
+        .flat_map(|(name, port)| state(&[(name, &[Instance::new(port)])]))
+        .collect();
+    let refused = async |count: usize| {
+        until(PATIENT, &format!("{count} refused names"), async || {
+            observed.heard().unattributed == count
+        })
+        .await;
+    };
+    observed.becomes(&taken).await;
+    refused(2).await;
+    observed.enters(&[SourceState::Live]).await;
+
+    // Others come and go while a session lives.
+    rig.deregister(names[4], 9005).await;
+    refused(1).await;
+    rig.consul.register(&registration("\u{a0}", Instance::new(9007))).await;
+    rig.consul.register(&registration("web", Instance::new(9008))).await;
+    refused(2).await;
+    taken.append(&mut state(&[("web", &[Instance::new(9008)])]));
+    observed.becomes(&taken).await;
+    let counters = observed.status().counters;
+    assert_eq!((counters.sessions, counters.resyncs), (1, 1), "{:?}", observed.status());
+}
+
+/// Consul answers with the instances of both, whichever is asked for, and forgets a name when nobody bears it any more.
+pub(crate) async fn names_that_differ_in_case_share_their_instances(setup: Setup) {
+    let mut rig = Rig::start(setup).await;
+    let (one, two, three) = (Instance::new(9001), Instance::new(9002), Instance::new(9003));
+    rig.put("Web", one).await;
+    rig.put("web", two).await;
+    let observed = rig.observe();
+    observed
+        .becomes(&state(&[("Web", &[one, two]), ("web", &[one, two])]))
+        .await;
+    rig.remove("Web", one.port).await;
+    observed.becomes(&state(&[("web", &[two])])).await;
+    rig.put("WEB", three).await;
+    observed
+        .becomes(&state(&[("WEB", &[two, three]), ("web", &[two, three])]))
+        .await;
 }
 
 pub(crate) async fn a_tagged_address_is_taken_where_there_is_one(setup: Setup) {

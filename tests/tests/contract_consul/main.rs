@@ -65,6 +65,7 @@ on_both! {
     cluster {
         a_cluster_without_a_leader_keeps_everything_and_says_so,
         a_leader_that_dies_costs_nothing,
+        an_agent_that_asks_anybody_is_told_to_ask_the_leader,
         another_datacentre_is_read_through_the_agents_of_this_one,
         a_consul_that_was_set_back_while_nobody_looked_is_a_new_epoch,
         a_consul_that_is_set_back_before_our_eyes_is_a_new_epoch,
@@ -72,6 +73,8 @@ on_both! {
     instances {
         every_check_counts,
         an_agent_in_maintenance_drains_its_instances,
+        a_name_that_no_question_can_hold_rejects_itself,
+        names_that_differ_in_case_share_their_instances,
         a_tagged_address_is_taken_where_there_is_one,
         registrations_of_frameworks_are_read_from_a_real_consul,
     }

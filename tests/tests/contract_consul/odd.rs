@@ -28,6 +28,12 @@ struct Says {
     blocking: Option<(u64, Vec<u16>)>,
     /// Whether blocking questions are answered at once, for ever, with the plain answer.
     restless: bool,
+    /// Whether the server knows no leader.
+    leaderless: bool,
+    /// Whether the catalog lists no service.
+    forgotten: bool,
+    /// How long the leader takes until a majority confirmed it.
+    proof_takes: Duration,
 }
 
 #[derive(Debug)]
@@ -70,6 +76,10 @@ impl Fake {
         says.blocking.take().or(plain)
     }
 
+    fn told(&self) -> Says {
+        self.says.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn plain(&self) -> (u64, Vec<u16>) {
         let says = self.says.lock().unwrap_or_else(PoisonError::into_inner);
         (says.index, says.plain.clone())
@@ -82,6 +92,11 @@ async fn answer(
     uri: Uri,
 ) -> (HeaderMap, String) {
     let mut given = fake.plain();
+    let says = fake.told();
+    if query.contains_key("consistent") && uri.path().starts_with("/v1/health") {
+        tokio::time::sleep(says.proof_takes).await;
+        given = fake.plain();
+    }
     if let Some(index) = query.get("index") {
         given = match fake.blocking(index.parse().unwrap()) {
             Some(given) => given,
@@ -95,12 +110,13 @@ async fn answer(
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("x-consul-index", index.to_string()),
-        ("x-consul-knownleader", "true".to_owned()),
+        ("x-consul-knownleader", (!says.leaderless).to_string()),
         ("x-consul-lastcontact", "0".to_owned()),
     ] {
         headers.insert(name, value.parse().unwrap());
     }
     let body = match uri.path() {
+        "/v1/catalog/services" if says.forgotten => json!({ "consul": [] }),
         "/v1/catalog/services" => json!({ "consul": [], "orders": [] }),
         "/v1/health/service/orders" => ports.iter().map(|port| instance(*port)).collect(),
         _ => json!([]),
@@ -127,7 +143,47 @@ fn quiet(plain: Vec<u16>, index: u64) -> Says {
         index,
         blocking: None,
         restless: false,
+        leaderless: false,
+        forgotten: false,
+        proof_takes: Duration::ZERO,
     }
+}
+
+/// The other server of a small network may reach a leader where this one does not.
+#[tokio::test]
+async fn an_agent_that_stays_without_a_leader_is_left_for_the_next_one() {
+    let ((cut_off, one), (_well, other)) = (
+        Fake::start(quiet(vec![ONE], 5)).await,
+        Fake::start(quiet(vec![ONE, TWO], 6)).await,
+    );
+    let config = Config {
+        endpoints: [one.endpoints, other.endpoints].concat(),
+        max_stale: Duration::from_millis(300),
+        ..Config::new(vec![])
+    };
+    let observed = Observed::start(Adapter::new(config));
+    observed.becomes(&state(&[("orders", &[Instance::new(ONE)])])).await;
+    cut_off.says(|says| says.leaderless = true);
+    observed
+        .becomes(&state(&[("orders", &[Instance::new(ONE), Instance::new(TWO)])]))
+        .await;
+    observed.enters(&[SourceState::Live]).await;
+}
+
+/// The catalog is read more often than that, and goes on saying that the service is gone.
+#[tokio::test]
+async fn a_service_that_is_gone_goes_although_its_proof_is_slow() {
+    let (fake, config) = Fake::start(quiet(vec![ONE], 5)).await;
+    let observed = Observed::start(Adapter::new(config));
+    observed.becomes(&state(&[("orders", &[Instance::new(ONE)])])).await;
+    fake.says(|says| {
+        *says = Says {
+            forgotten: true,
+            proof_takes: Duration::from_millis(500),
+            ..quiet(vec![], 6)
+        }
+    });
+    observed.becomes(&state(&[])).await;
 }
 
 #[tokio::test]

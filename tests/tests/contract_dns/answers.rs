@@ -24,7 +24,13 @@ fn shown(observed: &Observed, service: &str) -> Vec<String> {
         .get(service)
         .map(|service| service.endpoints.clone())
         .unwrap_or_default();
-    let line = |endpoint: &Endpoint| format!("{} w={} {}", endpoint.address, endpoint.weight, endpoint.health);
+    let line = |endpoint: &Endpoint| {
+        let rank = match endpoint.priority {
+            0 => String::new(),
+            priority => format!(" rank {priority}"),
+        };
+        format!("{} w={} {}{rank}", endpoint.address, endpoint.weight, endpoint.health)
+    };
     endpoints.iter().map(line).collect()
 }
 
@@ -236,6 +242,7 @@ async fn priorities_and_weights_are_those_of_the_records() {
         &record("10 0 9001 a.leadsman.test."),
         &record("10 5 9002 a.leadsman.test."),
         &record("90 3 9003 b.leadsman.test."),
+        &record("20 7 9004 a.leadsman.test."),
         "a.leadsman.test. 0 A 127.0.0.1",
         "b.leadsman.test. 0 A 127.0.0.2",
         "b.leadsman.test. 0 A 127.0.0.3",
@@ -245,8 +252,9 @@ async fn priorities_and_weights_are_those_of_the_records() {
     let expected = [
         "127.0.0.1:9001 w=0.01 unknown",
         "127.0.0.1:9002 w=5 unknown",
-        "127.0.0.2:9003 w=1.5 degraded",
-        "127.0.0.3:9003 w=1.5 degraded",
+        "127.0.0.1:9004 w=7 unknown rank 1",
+        "127.0.0.2:9003 w=1.5 unknown rank 2",
+        "127.0.0.3:9003 w=1.5 unknown rank 2",
     ];
     shows(&observed, "orders", &expected).await;
     // The first priority is gone: the next one takes its place.
@@ -258,7 +266,11 @@ async fn priorities_and_weights_are_those_of_the_records() {
     shows(
         &observed,
         "orders",
-        &["127.0.0.2:9003 w=1.5 unknown", "127.0.0.3:9003 w=1.5 unknown"],
+        &[
+            "127.0.0.1:9004 w=7 unknown",
+            "127.0.0.2:9003 w=1.5 unknown rank 1",
+            "127.0.0.3:9003 w=1.5 unknown rank 1",
+        ],
     )
     .await;
 }

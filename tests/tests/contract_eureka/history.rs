@@ -79,7 +79,7 @@ async fn a_change_that_no_delta_tells_of_is_found_by_the_sum() {
 }
 
 #[tokio::test]
-async fn one_instance_replaced_by_another_is_found_by_the_reconcile() {
+async fn a_replacement_of_one_instance_by_another_is_found_by_the_reconcile() {
     let mut rig = Rig::shared_with(Dialect::Jackson, &FORGETFUL).await;
     let (one, two, three) = (Instance::new(9001), Instance::new(9002), Instance::new(9003));
     rig.put("orders", one).await;

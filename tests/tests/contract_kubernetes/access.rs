@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,12 +10,17 @@ use leadsman_core::model::Evidence;
 use leadsman_registry::SourceState;
 use leadsman_registry::kubernetes::{Config, Kubernetes as Adapter};
 use leadsman_tests::contract::Subject;
+use leadsman_tests::http::Http;
 use leadsman_tests::instance::Instance;
 use leadsman_tests::judged::Locked;
 use leadsman_tests::kubernetes::{READER, READER_NAME};
+use leadsman_tests::leadsman::binary;
 use leadsman_tests::observed::{Note, Observed};
+use leadsman_tests::process::{Process, free_port};
 use leadsman_tests::rigs::kubernetes::Rig;
+use leadsman_tests::wait::{PATIENT, until};
 use serde_json::json;
+use tempfile::TempDir;
 
 /// Longer than everything that an adapter does at once.
 const QUIET: Duration = Duration::from_secs(2);
@@ -181,6 +187,38 @@ async fn a_kubeconfig_with_a_client_certificate_opens_the_door() {
         let observed = Observed::start(Adapter::new(by_kubeconfig(&rig, &user)));
         observed.becomes(&rig.state(&[("orders", &[one])])).await;
     }
+}
+
+/// As in a pod: the environment says where the server is. Only the files have other places here.
+#[tokio::test]
+async fn in_a_pod_the_server_is_where_the_environment_says() {
+    let mut rig = Rig::start_locked().await;
+    rig.put("orders", Instance::new(9001)).await;
+    let directory = TempDir::new().unwrap();
+    let (xds, admin) = (free_port(), free_port());
+    let config = format!(
+        "xds: {{ listen: '127.0.0.1:{xds}' }}\nadmin: {{ listen: '127.0.0.1:{admin}' }}\n\
+         sources: {{ pod: {{ kubernetes: {{ token_file: '{}', tls: {{ ca: '{}' }}, namespaces: [{}] }} }} }}\n",
+        rig.token_file().display(),
+        rig.server.file("ca.pem").display(),
+        rig.namespace
+    );
+    fs::write(directory.path().join("leadsman.yaml"), config).unwrap();
+    let mut command = std::process::Command::new(binary());
+    command
+        .arg("serve")
+        .current_dir(directory.path())
+        .env("KUBERNETES_SERVICE_HOST", rig.proxy.address().ip().to_string())
+        .env("KUBERNETES_SERVICE_PORT", rig.proxy.address().port().to_string());
+    let process = Process::spawn("leadsman", command, directory.path());
+    let (http, admin) = (Http::new(), SocketAddr::from(([127, 0, 0, 1], admin)));
+    let path = format!("/api/v1/services/orders.{}", rig.namespace);
+    until(PATIENT, "the instance", async || {
+        let answer = http.get(admin, &path).await;
+        answer.is_ok_and(|answer| answer.text().contains("127.0.0.1:9001"))
+    })
+    .await;
+    drop(process);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use leadsman_tests::instance::Instance;
 use leadsman_tests::kubernetes::{Data, Setup};
 use leadsman_tests::observed::{Note, Observed};
 use leadsman_tests::rigs::kubernetes::Rig;
+use leadsman_tests::wait::{PATIENT, until};
 
 /// A source that knows one instance.
 async fn following(setup: Setup) -> (Rig, Observed, Instance) {
@@ -51,6 +52,23 @@ async fn a_watch_that_comes_too_late_is_told_so_in_the_stream() {
         rig.server.etcd.put("/elsewhere", "").await;
     }
     rig.server.etcd.compact().await;
+    went_on(rig, observed, one).await;
+}
+
+/// As in every cluster, where the server does so every five minutes, and here every second.
+#[tokio::test]
+async fn a_server_that_compacts_by_itself_is_listed_anew() {
+    let setup = Setup {
+        uncached: true,
+        forgetful: true,
+        ..Setup::default()
+    };
+    let (rig, observed, one) = following(setup).await;
+    until(PATIENT, "another listing", async || {
+        rig.server.etcd.put("/elsewhere", "").await;
+        observed.status().counters.resyncs >= 2
+    })
+    .await;
     went_on(rig, observed, one).await;
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Ready, pending, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +50,10 @@ pub(crate) struct State {
     pub(crate) services: BTreeMap<String, Value>,
     /// Services that the server refuses to show.
     pub(crate) refused: BTreeSet<String>,
+    /// Services whose threshold is reached, which are shown as if everybody were healthy, however they are asked for.
+    pub(crate) protected: BTreeSet<String>,
+    /// Nothing is answered.
+    pub(crate) mute: bool,
     /// Questions that are answered with "I don't know you".
     pub(crate) strangers: u32,
     /// The kinds of the questions, in their order.
@@ -97,6 +101,11 @@ impl Fake {
             // Clients come and go.
             let _ = stream.send(Ok(payload(kind, body.to_owned()))).await;
         }
+    }
+
+    /// Ends every connection in good order.
+    pub(crate) fn hang_up(&self) {
+        self.state().streams.clear();
     }
 
     /// Pushes a service with these instances, whatever the server knows of it.
@@ -162,6 +171,7 @@ impl State {
                 }
                 let none = json!([]);
                 answer["serviceInfo"] = info(service, self.services.get(service).unwrap_or(&none));
+                answer["serviceInfo"]["reachProtectionThreshold"] = json!(self.protected.contains(service));
             }
             _ => {}
         }
@@ -217,17 +227,17 @@ impl Service<http::Request<Body>> for Stream {
 
 impl UnaryService<Payload> for Unary {
     type Response = Payload;
-    type Future = Ready<Result<Response<Payload>, Status>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Payload>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Payload>) -> Self::Future {
         let (kind, body) = taken(request.into_inner());
-        let answer = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .answer(&kind, &body);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.mute {
+            return Box::pin(pending());
+        }
+        let answer = state.answer(&kind, &body);
         let kind = kind.replace("Request", "Response");
-        ready(Ok(Response::new(payload(&kind, answer.to_string()))))
+        Box::pin(ready(Ok(Response::new(payload(&kind, answer.to_string())))))
     }
 }
 

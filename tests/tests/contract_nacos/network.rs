@@ -69,6 +69,34 @@ async fn a_silent_path_is_noticed_and_a_server_that_was_there_all_along_is_belie
 }
 
 #[tokio::test]
+async fn who_has_time_to_come_back_has_it_through_another_cut() {
+    let mut rig = Rig::start(Version::V31, Protocol::Grpc).await;
+    let (one, two) = (Instance::new(9001), Instance::new(9002));
+    rig.put("orders", one).await;
+    rig.put("orders", two).await;
+    let observed = Observed::start(Adapter::new(Config {
+        settle: Duration::from_secs(6),
+        ..rig.config()
+    }));
+    let both = state(&[("orders", &[one, two])]);
+    observed.becomes(&both).await;
+    rig.grpc.stall();
+    rig.http.stall();
+    rig.remove("orders", two.port).await;
+    observed.enters(&[SourceState::Degraded]).await;
+    rig.sever();
+    rig.heal().await;
+    for listings in [2, 3] {
+        observed
+            .status_becomes("another listing", |status| status.counters.resyncs == listings)
+            .await;
+        assert_eq!(observed.state(), both);
+        rig.grpc.reset();
+    }
+    observed.becomes(&state(&[("orders", &[one])])).await;
+}
+
+#[tokio::test]
 async fn what_is_missing_after_an_outage_of_a_server_that_can_not_be_asked_is_held() {
     let mut rig = Rig::start(Version::V25, Protocol::Grpc).await;
     let (one, two) = (Instance::new(9001), Instance::new(9002));
@@ -192,13 +220,15 @@ async fn a_thousand_services_are_subscribed_again_after_a_cut() {
         })
         .await;
     assert_eq!(observed.state(), state(&all));
-    // Each of them is subscribed: the last one, too.
-    let heavy = Instance::new(10_000).weighing(77.0);
-    rig.writer
-        .register(GROUP, "s0", &leadsman_tests::nacos::record(heavy))
-        .await;
+    // They are subscribed, from the first to the last.
     let mut expected = state(&all);
-    expected.extend(state(&[("s0", &[heavy])]));
+    for number in (0..SERVICES).step_by(111) {
+        let heavy = Instance::new(10_000 + number).weighing(77.0);
+        rig.writer
+            .register(GROUP, &name(number), &leadsman_tests::nacos::record(heavy))
+            .await;
+        expected.extend(state(&[(name(number).as_str(), &[heavy])]));
+    }
     observed.becomes(&expected).await;
     assert_eq!(observed.status().counters.resyncs, 2);
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use leadsman_core::model::Evidence;
+use leadsman_core::model::{Evidence, Health};
 use leadsman_registry::SourceState;
 use leadsman_registry::nacos::{Config, Nacos as Adapter};
 use leadsman_tests::contract::state;
 use leadsman_tests::instance::Instance;
 use leadsman_tests::observed::{Note, Observed};
 use leadsman_tests::rigs::nacos::resyncs;
-use leadsman_tests::wait::{PATIENT, until};
+use leadsman_tests::wait::{PATIENT, throughout, until};
 use serde_json::json;
 
 use crate::fake::{Fake, host};
@@ -175,6 +175,48 @@ async fn another_member_that_lacks_something_is_not_believed_at_once() {
         resyncs(&observed).last(),
         Some((0, Evidence::NewEpoch { .. }))
     ));
+}
+
+#[tokio::test]
+async fn what_other_members_say_is_no_sign_of_life_of_the_one_that_is_followed() {
+    let (first, other) = (Fake::start().await, Fake::start().await);
+    first.state().services.insert("orders".into(), json!([host(9001)]));
+    let observed = Observed::start(Adapter::new(Config {
+        reconcile: Duration::from_millis(100),
+        ..config(&[&first, &other])
+    }));
+    observed.becomes(&state(&[("orders", &[Instance::new(9001)])])).await;
+    first.state().mute = true;
+    // Meanwhile the other one is asked again and again since when it runs.
+    throughout(Duration::from_millis(2500), "the session", async || {
+        observed.status().counters.sessions == 1
+    })
+    .await;
+    // It could have been restarted.
+    first.state().mute = false;
+    first.state().services.clear();
+    first.hang_up();
+    observed
+        .status_becomes("another listing", |status| status.counters.resyncs > 1)
+        .await;
+    let last = resyncs(&observed).pop();
+    assert!(matches!(last, Some((0, Evidence::NewEpoch { .. }))), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_threshold_that_can_not_be_seen_through_degrades_everybody() {
+    let fake = Fake::start().await;
+    let (one, two) = (Instance::new(9001), Instance::new(9002));
+    fake.state()
+        .services
+        .insert("orders".into(), json!([host(9001), host(9002)]));
+    fake.state().protected.insert("orders".into());
+    let observed = observe(&fake);
+    let [worse, and_worse] = [one, two].map(|instance| instance.being(Health::Degraded));
+    observed.becomes(&state(&[("orders", &[worse, and_worse])])).await;
+    fake.state().protected.clear();
+    fake.push("orders", &json!([host(9001), host(9002)])).await;
+    observed.becomes(&state(&[("orders", &[one, two])])).await;
 }
 
 #[tokio::test]

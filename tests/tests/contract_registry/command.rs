@@ -8,6 +8,7 @@ use leadsman_tests::etcd::{Etcd, Version};
 use leadsman_tests::instance::Instance;
 use leadsman_tests::leadsman::{binary, run};
 use leadsman_tests::process::Process;
+use leadsman_tests::proxy::Proxy;
 use leadsman_tests::registrar::{LASTING, path};
 use leadsman_tests::wait::{PATIENT, throughout, until};
 use tempfile::TempDir;
@@ -95,6 +96,28 @@ async fn an_instance_is_registered_for_as_long_as_the_command_runs() {
             format!("drained {orders}"),
             format!("deregistered {orders}")
         ]
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_is_ended_while_it_registers_leaves_nothing_behind() {
+    let world = World::start().await;
+    let slow = Proxy::start(world.registrar.address).await;
+    slow.delay(Duration::from_millis(500));
+    let mut command = Command::new(binary());
+    let url = format!("http://{}", slow.address());
+    command.args(["register", "orders", "--address", "127.0.0.1:9001", "--drain", "0s"]);
+    command.args(["--ttl", "1h", "--server", &url]);
+    let mut process = Process::spawn("register", command, world.leadsman.directory());
+    // The answer is still on its way.
+    becomes(&world, &[("127.0.0.1:9001", "healthy")]).await;
+    process.signal(rustix::process::Signal::TERM);
+    becomes(&world, &[]).await;
+    until(PATIENT, "its end", async || !process.is_running()).await;
+    assert_eq!(process.wait(PATIENT).code(), Some(0));
+    assert_eq!(
+        lines(&process).last().map(String::as_str),
+        Some("deregistered orders/127.0.0.1:9001")
     );
 }
 

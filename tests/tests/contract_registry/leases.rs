@@ -6,7 +6,7 @@ use http::Method;
 use leadsman_registry::SourceState;
 use leadsman_tests::contract::{Subject, state};
 use leadsman_tests::etcd::Version;
-use leadsman_tests::instance::Instance;
+use leadsman_tests::instance::{Instance, key};
 use leadsman_tests::observed::Observed;
 use leadsman_tests::registrar::{LASTING, Registrar, body, path};
 use leadsman_tests::rigs::registry::{Embedded, Shared};
@@ -150,4 +150,19 @@ async fn an_etcd_that_is_away_is_said_to_be_and_takes_nobody_away() {
     rig.proxy.heal();
     here.insist(Method::GET, &path("orders", 9001), None).await;
     observed.enters(&[SourceState::Live]).await;
+}
+
+#[tokio::test]
+async fn in_an_etcd_a_lease_that_others_granted_is_left_to_them() {
+    let rig = Shared::start(Version::V36).await;
+    // One lease for several records, as frameworks do it.
+    let lease = rig.etcd.grant(LASTING.into()).await;
+    for port in [9001, 9002, 9003] {
+        let record = Instance::new(port).record().to_string();
+        rig.etcd.put_leased(&key("orders", port), &record, lease).await;
+    }
+    rig.registrar().put("orders", Instance::new(9001), LASTING).await;
+    rig.registrar().remove("orders", 9002).await;
+    let left = rig.etcd.keys(&key("orders", 9003)).await;
+    assert_eq!(left, [key("orders", 9003)], "nobody has ended it");
 }

@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod command;
+mod compare;
 mod disk;
 mod documentation;
 mod leases;

@@ -7,7 +7,7 @@ use leadsman_registry::zookeeper::Zookeeper as Adapter;
 use leadsman_registry::{SourceState, SuperviseOptions};
 use leadsman_tests::contract::{Subject, state};
 use leadsman_tests::instance::Instance;
-use leadsman_tests::observed::{Observed, Shown, State, pace};
+use leadsman_tests::observed::{Note, Observed, Shown, State, pace};
 use leadsman_tests::seed;
 use leadsman_tests::wait::throughout;
 
@@ -35,6 +35,58 @@ async fn what_comes_and_goes_while_the_connection_is_cut_is_not_missed() {
         .becomes(&state(&[("orders", &[two.weighing(3.0), three])]))
         .await;
     observed.enters(&[SourceState::Live]).await;
+}
+
+/// With a new leader everybody lists and registers anew at the same moment, so what a listing does not show may be back
+/// at once: it goes by itself, and a moment later.
+#[tokio::test]
+async fn what_a_new_listing_does_not_show_is_waited_for_as_long_as_what_was_deleted() {
+    let mut rig = Rig::shared().await;
+    let one = Instance::new(9001);
+    rig.put("orders", one).await;
+    rig.put("users", one).await;
+    let observed = rig.observe();
+    observed.becomes(&state(&[("orders", &[one]), ("users", &[one])])).await;
+    rig.proxy.refuse();
+    rig.proxy.cut();
+    observed.enters(&[SourceState::Degraded]).await;
+    let before = observed.heard().notes.len();
+    rig.remove("orders", one.port).await;
+    rig.heal().await;
+    observed.becomes(&state(&[("users", &[one])])).await;
+    let notes = observed.heard().notes.split_off(before);
+    let [Note::Resync { services: 2, .. }, Note::Delete(gone)] = notes.as_slice() else {
+        panic!("{notes:?}");
+    };
+    assert_eq!(gone, "orders");
+    assert_eq!(observed.status().counters.reconcile_drift, 0);
+}
+
+/// The grace of a deleted node ends while the answers about others are on their way, and behind them its return.
+#[tokio::test]
+async fn what_comes_back_while_others_are_read_was_never_away() {
+    let mut rig = Rig::shared().await;
+    let one = Instance::new(9001);
+    rig.put("orders", one).await;
+    rig.put("users", one).await;
+    let observed = rig.observe();
+    observed.becomes(&state(&[("orders", &[one]), ("users", &[one])])).await;
+    let before = observed.heard().notes.len();
+    rig.proxy.delay(Duration::from_millis(150));
+    for round in 1..=10_u8 {
+        let other = one.weighing(f64::from(round));
+        rig.remove("orders", one.port).await;
+        rig.put("users", other).await;
+        rig.put("orders", one).await;
+        observed
+            .becomes(&state(&[("orders", &[one]), ("users", &[other])]))
+            .await;
+    }
+    let notes = observed.heard().notes.split_off(before);
+    assert!(
+        notes.iter().all(|note| *note == Note::Apply("users".into())),
+        "{notes:?}"
+    );
 }
 
 #[tokio::test]

@@ -105,6 +105,20 @@ async fn a_container_that_zookeeper_cleans_up_takes_nothing_with_it() {
     assert_eq!(observed.heard().unattributed, 0);
 }
 
+/// Its owner is no session, so that it is a directory like a lasting one.
+#[tokio::test]
+async fn an_empty_container_is_no_bad_record() {
+    let mut rig = Rig::shared().await;
+    rig.put("users", Instance::new(9001)).await;
+    let container = CreateMode::Container.with_acls(Acls::anyone_all());
+    let orders = format!("{}/orders", rig.prefix);
+    let made = rig.zookeeper.client().create(&orders, b"127.0.0.1", &container);
+    made.await.unwrap();
+    let observed = rig.observe();
+    observed.becomes(&state(&[("users", &[Instance::new(9001)])])).await;
+    assert_eq!(observed.heard().unattributed, 0);
+}
+
 #[tokio::test]
 async fn a_prefix_that_does_not_exist_yet_is_watched() {
     let mut rig = Rig::shared().await;

@@ -3,9 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod consul;
 mod dns;
 mod etcd;
+mod eureka;
 mod kubernetes;
+mod nacos;
+mod registry;
+mod zookeeper;
 
 use std::path::Path;
 

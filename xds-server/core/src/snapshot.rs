@@ -9,6 +9,7 @@ mod cluster;
 mod load_assignment;
 pub mod pb;
 mod resource;
+mod service_entry;
 
 pub use builder::{Builder, Changes, MAX_CLUSTERS};
 pub use cluster::{ClusterName, ClusterSpec};
@@ -28,6 +29,8 @@ pub struct Snapshot {
     endpoints: Table,
     /// What a route says beside the name of its cluster; every cluster has one.
     routes: RedBlackTreeMapSync<Arc<str>, Duration>,
+    /// The entries of the services that Istio is told of.
+    service_entries: Table,
     unsure: RedBlackTreeSetSync<Arc<str>>,
     serial: u64,
     answering: bool,
@@ -40,6 +43,7 @@ impl Snapshot {
         let body = match kind {
             ResourceType::Cluster => return self.clusters.get(name).cloned(),
             ResourceType::Endpoint => return self.endpoints.get(name).cloned(),
+            ResourceType::ServiceEntry => return self.service_entries.get(name).cloned(),
             ResourceType::Listener => api_listener::listener(self.routes.get_key_value(name)?.0),
             ResourceType::Route => api_listener::route(name, *self.routes.get(name)?),
         };
@@ -58,6 +62,7 @@ impl Snapshot {
         let table = match kind {
             ResourceType::Cluster => Some(&self.clusters),
             ResourceType::Endpoint => Some(&self.endpoints),
+            ResourceType::ServiceEntry => Some(&self.service_entries),
             ResourceType::Listener | ResourceType::Route => None,
         };
         table.into_iter().flat_map(RedBlackTreeMapSync::values)

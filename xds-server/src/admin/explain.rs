@@ -11,6 +11,7 @@ use leadsman_core::xds::ResourceState;
 use super::Admin;
 use super::read::{find, rejected};
 use crate::api;
+use crate::content;
 use crate::controller::Subject;
 use crate::proxies::Proxy;
 
@@ -29,6 +30,7 @@ pub(super) async fn explain(State(admin): State<Admin>, Path(name): Path<String>
     } = subject;
     let own = clusters.first();
     let version = |kind| Some(snapshot.get(kind, own?.as_str())?.version.to_string());
+    let entry = own.and_then(|cluster| snapshot.get(ResourceType::ServiceEntry, cluster.as_str()));
     let mut endpoints: Vec<&Decision> = resolution.decisions.iter().collect();
     endpoints.sort_by_key(|decision| decision.endpoint.address);
     let explanation = api::Explanation {
@@ -49,6 +51,7 @@ pub(super) async fn explain(State(admin): State<Admin>, Path(name): Path<String>
             cluster_version: version(ResourceType::Cluster),
             assignment_version: version(ResourceType::Endpoint),
         },
+        istio: entry.and_then(|entry| content::in_istio(&entry)),
         proxies: match own {
             Some(cluster) => deliveries(&admin, cluster).await,
             None => Vec::new(),

@@ -20,6 +20,9 @@ pub struct Explanation {
     /// Records that could not become an endpoint.
     pub rejected: Vec<RejectedRecord>,
     pub resources: Resources,
+    /// How the service appears in Istio; `None` when it does not.
+    #[serde(default)]
+    pub istio: Option<InIstio>,
     /// Every connected proxy, in the order of their ids.
     pub proxies: Vec<ExplainedProxy>,
 }
@@ -100,6 +103,16 @@ pub struct RejectedRecord {
 pub struct Resources {
     pub cluster_version: Option<String>,
     pub assignment_version: Option<String>,
+}
+
+/// What istiod is told of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InIstio {
+    pub namespace: String,
+    pub host: String,
+    pub port: u32,
+    /// `host:port` of those that take requests, in their order: an entry of Istio's has no health.
+    pub endpoints: Vec<String>,
 }
 
 /// How far a proxy is with a resource.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use leadsman_core::model::Health;
 use serde::Serialize;
 
 use super::Failure;
@@ -112,10 +113,11 @@ fn endpoints(service: &str, a: &[ListedEndpoint], b: &[ListedEndpoint]) -> Vec<D
         let mut note = |what, a, b| differences.push(difference(service, Some(place), what, a, b));
         match (a.get(place), b.get(place)) {
             (Some(a), Some(b)) => {
-                if a.health != b.health {
+                if to_envoy(&a.health) != to_envoy(&b.health) {
                     note(What::Health, Some(a.health.clone()), Some(b.health.clone()));
                 }
-                if usual.is_some_and(|usual| !alike(ratio(a, b), usual)) {
+                let ratio = ratio(a, b);
+                if ratio.zip(usual).is_some_and(|(ratio, usual)| !alike(ratio, usual)) {
                     note(What::Weight, Some(a.weight.to_string()), Some(b.weight.to_string()));
                 }
             }
@@ -128,6 +130,15 @@ fn endpoints(service: &str, a: &[ListedEndpoint], b: &[ListedEndpoint]) -> Vec<D
     differences
 }
 
+/// Many registries know no health, and to Envoy an endpoint of which nothing is known is a healthy one.
+fn to_envoy(health: &str) -> &str {
+    if health == Health::Unknown.as_str() {
+        Health::Healthy.as_str()
+    } else {
+        health
+    }
+}
+
 fn by_place(endpoints: &[ListedEndpoint]) -> BTreeMap<String, &ListedEndpoint> {
     let place = |endpoint: &ListedEndpoint| match &endpoint.scheme {
         Some(scheme) => format!("{scheme}://{}", endpoint.address),
@@ -138,19 +149,15 @@ fn by_place(endpoints: &[ListedEndpoint]) -> BTreeMap<String, &ListedEndpoint> {
 
 /// By what the weights of `b` are larger than those of `a`, for most of the instances that both know.
 fn usual_ratio(a: &BTreeMap<String, &ListedEndpoint>, b: &BTreeMap<String, &ListedEndpoint>) -> Option<f64> {
-    let common = a.iter().filter_map(|(place, a)| Some(ratio(a, b.get(place)?)));
+    let common = a.iter().filter_map(|(place, a)| ratio(a, b.get(place)?));
     let mut ratios: Vec<f64> = common.collect();
     ratios.sort_by(f64::total_cmp);
     ratios.get(ratios.len() / 2).copied()
 }
 
-/// Two that drain weigh the same in any unit.
-fn ratio(a: &ListedEndpoint, b: &ListedEndpoint) -> f64 {
-    if a.weight == 0.0 && b.weight == 0.0 {
-        1.0
-    } else {
-        b.weight / a.weight
-    }
+/// `None` for an instance that drains in both: nothing is nothing in any unit, and says nothing about the units.
+fn ratio(a: &ListedEndpoint, b: &ListedEndpoint) -> Option<f64> {
+    (a.weight != 0.0 || b.weight != 0.0).then(|| b.weight / a.weight)
 }
 
 fn alike(a: f64, b: f64) -> bool {
@@ -280,10 +287,27 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_that_knows_no_health_does_not_differ_by_it() {
+        let of = |health| services(&[("orders", &[("a:1", health, 1.0)])]);
+        assert_eq!(
+            shown(&of("unknown"), &of("healthy")),
+            "old and new list the same 1 services\n"
+        );
+        assert!(shown(&of("unknown"), &of("degraded")).contains("health      unknown  degraded\n"));
+    }
+
+    #[test]
     fn the_unit_of_the_weights_is_no_difference() {
         let nacos = services(&[("orders", &[("a:1", "healthy", 1.0), ("b:1", "healthy", 0.5)])]);
         let dubbo = services(&[("orders", &[("a:1", "healthy", 100.0), ("b:1", "healthy", 50.0)])]);
         assert_eq!(shown(&nacos, &dubbo), "old and new list the same 1 services\n");
+        let rest = ("c:1", "healthy", 0.0);
+        let (one, hundred) = ([1.0, 0.5], [100.0, 50.0]);
+        let with = |[a, b]: [f64; 2]| services(&[("orders", &[("a:1", "healthy", a), ("b:1", "healthy", b), rest])]);
+        assert_eq!(
+            shown(&with(one), &with(hundred)),
+            "old and new list the same 1 services\n"
+        );
         let drained = services(&[("orders", &[("a:1", "healthy", 100.0), ("b:1", "healthy", 0.0)])]);
         assert!(
             shown(&nacos, &drained).contains("weight      0.5  0\n"),

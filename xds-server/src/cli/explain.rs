@@ -7,7 +7,7 @@ use leadsman_core::policy::Merge;
 use super::Failure;
 use super::admin::{Server, segment};
 use super::output::{self, Output, Table, age, visible};
-use crate::api::{ExplainedEndpoint, Explanation};
+use crate::api::{ExplainedEndpoint, Explanation, InIstio};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
@@ -65,8 +65,9 @@ fn head(explanation: &Explanation) -> String {
         settings.sources.join(", ")
     };
     let version = |version: &Option<String>| visible(version.as_deref().unwrap_or_default());
+    let istio = explanation.istio.as_ref().map(istio).unwrap_or_default();
     format!(
-        "service   {}\ncluster   {}\nversions  cluster {}, assignment {}\nsettings  protocol {}, connect_timeout {}, timeout {}, merge {}, sources {}\n",
+        "service   {}\ncluster   {}\nversions  cluster {}, assignment {}\nsettings  protocol {}, connect_timeout {}, timeout {}, merge {}, sources {}\n{istio}",
         visible(&explanation.service),
         visible(&explanation.cluster),
         version(&explanation.resources.cluster_version),
@@ -160,6 +161,18 @@ fn proxies(explanation: &Explanation) -> String {
     table.render()
 }
 
+fn istio(istio: &InIstio) -> String {
+    let InIstio {
+        namespace,
+        host,
+        port,
+        endpoints,
+    } = istio;
+    let (host, namespace) = (visible(host), visible(namespace));
+    let endpoints = endpoints.len();
+    format!("istio     {host}:{port} in namespace {namespace}, endpoints {endpoints}\n")
+}
+
 fn with_reason(value: &str, reason: &str) -> String {
     if reason.is_empty() {
         value.to_owned()
@@ -205,9 +218,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_explanation_names_every_endpoint_record_and_proxy_with_its_reason() {
-        let explanation = Explanation {
+    fn explanation() -> Explanation {
+        Explanation {
             service: "orders".to_owned(),
             cluster: "orders".to_owned(),
             settings: (&ServiceSettings::default()).into(),
@@ -233,6 +245,12 @@ mod tests {
                 cluster_version: Some("c1".to_owned()),
                 assignment_version: None,
             },
+            istio: Some(InIstio {
+                namespace: "shop".to_owned(),
+                host: "orders.example.com".to_owned(),
+                port: 8080,
+                endpoints: vec!["10.0.0.1:80".to_owned()],
+            }),
             proxies: vec![ExplainedProxy {
                 id: "edge-1".to_owned(),
                 cluster: Delivery::Acked,
@@ -240,15 +258,20 @@ mod tests {
                 version: None,
                 nack: None,
             }],
-        };
+        }
+    }
+
+    #[test]
+    fn an_explanation_names_every_endpoint_record_and_proxy_with_its_reason() {
         let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(5);
         assert_eq!(
-            render(&explanation, now),
+            render(&explanation(), now),
             "\
 service   orders
 cluster   orders
 versions  cluster c1, assignment -
 settings  protocol http1, connect_timeout 1s, timeout 15s, merge priority, sources every source
+istio     orders.example.com:8080 in namespace shop, endpoints 1
 
 SOURCE  STATE  LAST-EVENT  LISTS-IT  DECISION
 shop    live   5s          yes       chosen

@@ -42,6 +42,16 @@ impl Table {
         self.rows.push(cells.map(|cell| visible(&cell)).to_vec());
     }
 
+    /// Takes a column out that nobody would look at.
+    pub(super) fn drop_column(&mut self, name: &str) {
+        let names = self.rows.first().into_iter().flatten();
+        if let Some(column) = names.into_iter().position(|cell| cell == name) {
+            for row in &mut self.rows {
+                row.remove(column);
+            }
+        }
+    }
+
     pub(super) fn render(&self) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);
         let width = |column: usize| {

@@ -112,9 +112,8 @@ impl Register {
         let mut told = Told::new()?;
         let client = Client::new(&self.server).await?;
         let wish = self.wish();
-        let first = tokio::select! {
-            registered = self.first(&client, &wish) => registered?,
-            () = told.next() => return Ok(()),
+        let Some(first) = self.first(&client, &wish, pin!(told.next())).await? else {
+            return Ok(());
         };
         let mut session = Session {
             client,
@@ -164,14 +163,24 @@ impl Register {
         }
     }
 
-    /// Tries until it is registered, or the time is over.
-    async fn first(&self, client: &Client, wish: &pb::RegisterRequest) -> Result<pb::Receipt, Failure> {
+    /// Tries until it is registered, or the time is over; `None` when it is to end before that.
+    async fn first(
+        &self,
+        client: &Client,
+        wish: &pb::RegisterRequest,
+        mut end: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<pb::Receipt>, Failure> {
         let until = Instant::now() + self.wait;
         loop {
+            // Not broken off: the instance could be registered, and nobody left to take it out.
             match client.register(wish).await {
-                Ok(receipt) => return Ok(receipt),
-                Err(Trouble::Away(_)) if Instant::now() + RETRY.0 < until => sleep(RETRY.0).await,
+                Ok(receipt) => return Ok(Some(receipt)),
+                Err(Trouble::Away(_)) if Instant::now() + RETRY.0 < until => {}
                 Err(trouble) => return Err(trouble.into_failure(client)),
+            }
+            tokio::select! {
+                () = &mut end => return Ok(None),
+                () = sleep(RETRY.0) => {}
             }
         }
     }

@@ -11,12 +11,15 @@ use super::output::{self, Output, Table, age};
 use crate::api::{Proxy, ProxyType, Source, SourceState, SyncStatus};
 
 /// The columns of the table, with what ends the type urls they stand for.
-const TYPES: [(&str, &str); 4] = [
+const TYPES: [(&str, &str); 5] = [
     ("cds", "envoy.config.cluster.v3.Cluster"),
     ("eds", "envoy.config.endpoint.v3.ClusterLoadAssignment"),
     ("lds", "envoy.config.listener.v3.Listener"),
     ("rds", "envoy.config.route.v3.RouteConfiguration"),
+    (ISTIO, "ServiceEntry"),
 ];
+/// The type that only istiod asks for; its column is shown where one is connected.
+const ISTIO: &str = "istio";
 /// A change that goes out in this very moment is no finding: what is not sent yet is looked at once more after this.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 
@@ -228,9 +231,9 @@ fn sources_table(sources: &[Source], now: SystemTime) -> Table {
 }
 
 fn sync_table(proxies: &[Row], now: SystemTime) -> Table {
-    let mut table = Table::new(["PROXY", "CLUSTER", "CDS", "EDS", "LDS", "RDS", "AGE", "AGENT"]);
+    let mut table = Table::new(["PROXY", "CLUSTER", "CDS", "EDS", "LDS", "RDS", "ISTIO", "AGE", "AGENT"]);
     for row in proxies {
-        let [cds, eds, lds, rds] = TYPES.map(|(column, _)| row.cell(column));
+        let [cds, eds, lds, rds, istio] = TYPES.map(|(column, _)| row.cell(column));
         let Proxy {
             id,
             cluster,
@@ -239,7 +242,11 @@ fn sync_table(proxies: &[Row], now: SystemTime) -> Table {
             ..
         } = &row.proxy;
         let age = age(connected_since.age(now));
-        table.row([id.clone(), cluster.clone(), cds, eds, lds, rds, age, user_agent.clone()]);
+        let (id, cluster, agent) = (id.clone(), cluster.clone(), user_agent.clone());
+        table.row([id, cluster, cds, eds, lds, rds, istio, age, agent]);
+    }
+    if !proxies.iter().any(|row| row.sync.contains_key(ISTIO)) {
+        table.drop_column("ISTIO");
     }
     table
 }
@@ -325,6 +332,23 @@ mod tests {
             types,
         };
         Row::new(proxy, Duration::from_secs(30))
+    }
+
+    #[test]
+    fn the_column_of_istio_is_there_where_istiod_is() {
+        let entries = ProxyType {
+            type_url: "networking.istio.io/v1/ServiceEntry".to_owned(),
+            ..kind(SyncStatus::Synced, None)
+        };
+        let rows = [row("a", vec![kind(SyncStatus::Synced, None)]), row("b", vec![entries])];
+        assert_eq!(
+            sync_table(&rows, SystemTime::UNIX_EPOCH).render(),
+            "\
+PROXY  CLUSTER  CDS         EDS  LDS  RDS  ISTIO       AGE  AGENT
+a      edge     SYNCED (3)  -    -    -    -           0s   envoy 1.40.0
+b      edge     -           -    -    -    SYNCED (3)  0s   envoy 1.40.0
+"
+        );
     }
 
     #[test]

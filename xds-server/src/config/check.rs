@@ -14,6 +14,7 @@ use super::problem::Severity;
 use super::tree::{Node, Step, Value};
 use super::{Config, Overrides};
 
+mod istio;
 mod sources;
 
 pub(super) use sources::check_written;
@@ -48,6 +49,7 @@ pub(super) fn check(config: &Config, tree: &Node, overrides: &Overrides) -> Vec<
     checks.tls();
     checks.sources();
     checks.services();
+    checks.istio();
     checks.findings
 }
 

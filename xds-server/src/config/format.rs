@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use leadsman_core::model::{ServiceName, SourceName};
@@ -56,6 +57,18 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
             "{text:?} is not a duration: write a number and a unit, such as 1s or 250ms"
         ))
     })
+}
+
+/// A port of TCP.
+pub(super) fn some_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU16>, D::Error> {
+    let Some(number) = Option::<i64>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
+    match port {
+        Some(port) => Ok(Some(port)),
+        None => Err(D::Error::custom(format!("port {number} is outside 1 to 65535"))),
+    }
 }
 
 pub(super) fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

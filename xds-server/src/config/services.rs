@@ -3,10 +3,11 @@
 //! Settings are laid over each other key by key: a service's own, then those under `*`, then the built-in defaults.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use leadsman_core::model::{ServiceName, SourceName};
-use leadsman_core::policy::{Merge, Protocol, ServiceSettings};
+use leadsman_core::policy::{HostTemplate, Istio, Merge, Namespace, Protocol, ServiceSettings};
 use serde::{Deserialize, Deserializer};
 
 use super::format::{self, Named};
@@ -42,6 +43,24 @@ pub struct Service {
     /// Whether endpoints of one weight make a locality of their own, for gRPC clients, which weigh localities and not
     /// endpoints. Default: `false`.
     pub weight_localities: Option<bool>,
+    /// How the service appears in Istio, for an istiod that reads this server.
+    pub istio: InIstio,
+}
+
+/// What the file says about a service in Istio; `None` is left to the next layer, key by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InIstio {
+    /// Whether istiod is told of the service. Default: `false`.
+    pub export: Option<bool>,
+    /// The host by which clients in the mesh know the service; `{service}` stands for its name. Default:
+    /// `{service}.leadsman.internal`.
+    pub host: Option<HostTemplate>,
+    /// The port that clients in the mesh say, 1 to 65535. Default: `80`.
+    #[serde(deserialize_with = "format::some_port")]
+    pub port: Option<NonZeroU16>,
+    /// The Kubernetes namespace that the service belongs to in Istio. Default: `leadsman`.
+    pub namespace: Option<Namespace>,
 }
 
 impl Service {
@@ -71,7 +90,20 @@ impl Services {
             weight_localities: self
                 .pick(own, |s| s.weight_localities)
                 .unwrap_or(builtin.weight_localities),
+            istio: self.istio(own),
         }
+    }
+
+    fn istio(&self, own: Option<&Service>) -> Option<Istio> {
+        let export = self.pick(own, |s| s.istio.export).unwrap_or(false);
+        let builtin = Istio::default();
+        export.then(|| Istio {
+            host: self.pick(own, |s| s.istio.host.clone()).unwrap_or(builtin.host),
+            port: self.pick(own, |s| s.istio.port).unwrap_or(builtin.port),
+            namespace: self
+                .pick(own, |s| s.istio.namespace.clone())
+                .unwrap_or(builtin.namespace),
+        })
     }
 
     /// The services that have settings of their own, in the order of their names.
@@ -107,8 +139,8 @@ mod tests {
     fn a_services_own_keys_override_the_defaults_key_by_key() {
         let services: Services = serde_saphyr::from_str(
             r#"
-            "*": { protocol: http2, timeout: 3s, sources: [b, a] }
-            orders: { protocol: grpc, connect_timeout: 250ms, merge: union, weight_localities: true }
+            "*": { protocol: http2, timeout: 3s, sources: [b, a], istio: { namespace: shop, port: 8080 } }
+            orders: { protocol: grpc, connect_timeout: 250ms, merge: union, weight_localities: true, istio: { export: true, port: 9000 } }
             "#,
         )
         .unwrap();
@@ -123,6 +155,11 @@ mod tests {
                 sources: vec![source("b"), source("a")],
                 merge: Merge::Union,
                 weight_localities: true,
+                istio: Some(Istio {
+                    port: NonZeroU16::new(9000).unwrap(),
+                    namespace: Namespace::new("shop").unwrap(),
+                    ..Istio::default()
+                }),
             }
         );
         let other = services.settings(&ServiceName::new("other").unwrap());
@@ -135,6 +172,7 @@ mod tests {
                 sources: vec![source("b"), source("a")],
                 merge: Merge::Priority,
                 weight_localities: false,
+                istio: None,
             }
         );
         assert_eq!(

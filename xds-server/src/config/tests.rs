@@ -108,6 +108,38 @@ leadsman.yaml:1:16: warning: xds.listen: 0.0.0.0:18000 serves plaintext to other
 }
 
 #[test]
+fn a_host_in_istio_is_a_name_of_dns_and_one_services_own() {
+    check(
+        "\
+services:
+  \"*\": { istio: { host: mesh.example } }
+  a: { istio: { host: shop.example, port: 0 } }
+  b: { istio: { host: shop.example } }
+  c: { istio: { host: Shop.example, namespace: a.b } }
+",
+        "\
+leadsman.yaml:2:25: services.\"*\".istio.host: every service would have this host
+  2 |   \"*\": { istio: { host: mesh.example } }
+    |                         ^
+  hint: put `{service}` where its name belongs
+leadsman.yaml:3:43: services.a.istio.port: port 0 is outside 1 to 65535
+  3 |   a: { istio: { host: shop.example, port: 0 } }
+    |                                           ^
+leadsman.yaml:4:23: services.b.istio.host: shop.example is the host of a
+  4 |   b: { istio: { host: shop.example } }
+    |                       ^
+  hint: give each service a host of its own
+leadsman.yaml:5:23: services.c.istio.host: \"Shop\" is not made of lower-case letters, digits and hyphens, up to 63 between two dots
+  5 |   c: { istio: { host: Shop.example, namespace: a.b } }
+    |                       ^
+leadsman.yaml:5:48: services.c.istio.namespace: \"a.b\" is not made of lower-case letters, digits and hyphens, up to 63 between two dots
+  5 |   c: { istio: { host: Shop.example, namespace: a.b } }
+    |                                                ^
+",
+    );
+}
+
+#[test]
 fn a_flag_is_named_where_the_file_is_not_to_blame() {
     let overrides = Overrides {
         node_id: Some(String::new()),
@@ -314,6 +346,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("xds.tls.", "xds: { tls: { cert: a, key: b, zzz: 1 } }"),
     ("admin.", "admin: { zzz: 1 }"),
     ("services.NAME.", "services: { a: { zzz: 1 } }"),
+    ("services.NAME.istio.", "services: { a: { istio: { zzz: 1 } } }"),
     ("sources.NAME.file.", "sources: { a: { file: { path: a, zzz: 1 } } }"),
     (
         "sources.NAME.etcd.",
@@ -386,7 +419,7 @@ fn every_key_of_the_format_is_in_the_printed_defaults_and_in_the_documentation()
     let mut missing = Vec::new();
     for (prefix, text) in SECTIONS {
         for key in known_keys(text) {
-            let is_section = prefix.is_empty() || key == "tls";
+            let is_section = prefix.is_empty() || ["tls", "istio"].contains(&key.as_str());
             let documented = is_section || documentation.contains(&format!("| `{prefix}{key}` |"));
             if !documented || !DEFAULTS.contains(&format!("{key}:")) {
                 missing.push(format!("{prefix}{key}"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use leadsman_core::model::{
     Address, Catalog, Endpoint, Evidence, Health, Provenance, Service, ServiceName, SourceName,
 };
-use leadsman_core::policy::{Protocol, ServiceSettings, resolve};
+use leadsman_core::policy::{Istio, Protocol, ServiceSettings, resolve};
 use leadsman_core::snapshot::{Builder, Changes, Snapshot};
 
 use super::*;
@@ -15,6 +15,7 @@ fn published() -> Snapshot {
     let settings = ServiceSettings {
         protocol: Protocol::Grpc,
         connect_timeout: Duration::from_millis(1_250),
+        istio: Some(Istio::default()),
         ..ServiceSettings::default()
     };
     let endpoint = |host: &str, health| Endpoint {
@@ -84,6 +85,38 @@ fn an_assignment_is_shown_with_every_endpoint() {
             }],
         })
     );
+}
+
+#[test]
+fn an_entry_is_shown_as_a_manifest() {
+    let mut shown = shown(ResourceType::ServiceEntry);
+    assert!(shown["metadata"]["resource_version"].is_string());
+    shown["metadata"]["resource_version"] = Value::Null;
+    assert_eq!(
+        shown,
+        json!({
+            "@type": "type.googleapis.com/istio.networking.v1alpha3.ServiceEntry",
+            "metadata": { "namespace": "leadsman", "name": "orders", "resource_version": null },
+            "spec": {
+                "hosts": ["orders.leadsman.internal"],
+                "ports": [{ "number": 80, "protocol": "GRPC", "name": "grpc" }],
+                "resolution": "STATIC",
+                "endpoints": [{ "address": "2001:db8::1", "ports": { "grpc": 80 }, "weight": 1 }],
+            },
+        })
+    );
+}
+
+#[test]
+fn an_entry_is_told_in_short() {
+    let short = in_istio(&published().get(ResourceType::ServiceEntry, "orders").unwrap());
+    let expected = api::InIstio {
+        namespace: "leadsman".to_owned(),
+        host: "orders.leadsman.internal".to_owned(),
+        port: 80,
+        endpoints: vec!["[2001:db8::1]:80".to_owned()],
+    };
+    assert_eq!(short, Some(expected));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use leadsman_core::snapshot::ResourceType;
+use leadsman_core::snapshot::{ResourceType, Snapshot};
 use leadsman_core::xds::{DiscoveryStream, Limits, Node};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -38,6 +38,8 @@ struct Stream {
     shared: Shared,
     questions: mpsc::Sender<Question>,
     presence: Option<Presence>,
+    /// That the client has to wait for its first list is said once.
+    told_to_wait: bool,
     refusals: [Option<Refusal>; ResourceType::ALL.len()],
 }
 
@@ -54,6 +56,7 @@ pub(super) fn open<R: Ask>(shared: &Shared, only: Option<ResourceType>, request:
         shared: shared.clone(),
         questions,
         presence: None,
+        told_to_wait: false,
         refusals: [const { None }; ResourceType::ALL.len()],
     };
     shared.metrics.stream_opened();
@@ -189,10 +192,22 @@ impl Stream {
 
     fn next(&mut self) -> Option<Bytes> {
         let snapshot = self.seat.snapshot();
-        let response = self.protocol.next_response(&snapshot, self.started.elapsed())?;
+        let Some(response) = self.protocol.next_response(&snapshot, self.started.elapsed()) else {
+            self.note_wait(&snapshot);
+            return None;
+        };
         let bytes = frame(&response, &self.shared.identifier);
         self.shared.metrics.sent(&response, bytes.len());
         Some(bytes)
+    }
+
+    /// istiod is not ready before its first list, and says no reason.
+    fn note_wait(&mut self, snapshot: &Snapshot) {
+        if !self.told_to_wait && snapshot.is_answering() && self.protocol.is_withholding(snapshot) {
+            self.told_to_wait = true;
+            let node = self.protocol.node().map(|node| node.id.as_str()).unwrap_or_default();
+            tracing::warn!(%node, "a proxy that takes a list for all there is gets none before every source has been read in full: one is silent, partly unreadable, or was empty when it was first read");
+        }
     }
 
     fn holdings(&self) -> Vec<Holdings> {
@@ -235,5 +250,6 @@ fn slot(kind: ResourceType) -> usize {
         ResourceType::Endpoint => 1,
         ResourceType::Listener => 2,
         ResourceType::Route => 3,
+        ResourceType::ServiceEntry => 4,
     }
 }

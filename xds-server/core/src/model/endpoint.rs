@@ -1,6 +1,6 @@
 //! A service, its endpoints, and the records that could not become one.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -265,6 +265,8 @@ impl Provenance {
 #[derive(Clone, Debug, Serialize)]
 pub struct Endpoint {
     pub address: Address,
+    /// Zero is used first, and the next one where those before it are not enough.
+    pub priority: u16,
     pub weight: Weight,
     pub health: Health,
     /// The registry's own words for the health, such as `enabled=false`; empty when there is nothing to add.
@@ -281,6 +283,7 @@ impl Endpoint {
     pub fn new(address: Address, provenance: Provenance) -> Self {
         Self {
             address,
+            priority: 0,
             weight: Weight::ONE,
             health: Health::Unknown,
             health_reason: "".into(),
@@ -291,7 +294,8 @@ impl Endpoint {
         }
     }
 
-    /// Of several records with one address the greatest counts: the healthiest, then the heaviest.
+    /// Of several records with one address the greatest counts: the healthiest, then the one of the first priority, then
+    /// the heaviest.
     pub fn preference(&self) -> impl Ord + use<> {
         let health = match self.health {
             Health::Healthy => 4,
@@ -300,13 +304,14 @@ impl Endpoint {
             Health::Draining => 1,
             Health::Unhealthy => 0,
         };
-        (health, self.weight)
+        (health, Reverse(self.priority), self.weight)
     }
 
     /// Equal in everything Envoy could notice. Registries rewrite records without changing them, so provenance and
     /// the wording of the health do not count.
     pub fn same_content(&self, other: &Self) -> bool {
         self.address == other.address
+            && self.priority == other.priority
             && self.weight == other.weight
             && self.health == other.health
             && self.locality == other.locality

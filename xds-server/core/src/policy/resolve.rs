@@ -75,13 +75,7 @@ pub fn resolve(catalog: &Catalog, service: &ServiceName, settings: &ServiceSetti
             used: used.contains(source),
         })
         .collect();
-    let listed = if sources.iter().any(|view| view.listed == Presence::Known(true)) {
-        Presence::Known(true)
-    } else if sources.iter().any(|view| view.listed == Presence::Unknown) {
-        Presence::Unknown
-    } else {
-        Presence::Known(false)
-    };
+    let listed = listed(&sources, &settings.merge);
     let mut decisions = Vec::new();
     for (source, listing) in &listings {
         if let Presence::Known(Some(listing)) = listing {
@@ -110,12 +104,42 @@ pub fn resolve(catalog: &Catalog, service: &ServiceName, settings: &ServiceSetti
     }
 }
 
-/// The sources to ask, most trusted first.
+/// The sources to ask, most trusted first. One that is given a part of the traffic is asked for it.
 fn order(catalog: &Catalog, settings: &ServiceSettings) -> Vec<SourceName> {
-    if settings.sources.is_empty() {
-        catalog.sources().cloned().collect()
-    } else {
-        settings.sources.clone()
+    let mut order = settings.sources.clone();
+    if order.is_empty() {
+        order.extend(catalog.sources().cloned());
+    }
+    if let Merge::Percentage(percentages) = &settings.merge {
+        for (source, part) in percentages.iter() {
+            if part > 0 && !order.contains(source) {
+                order.push(source.clone());
+            }
+        }
+    }
+    order
+}
+
+/// Whether the service is listed. While a source that is to serve it has not answered, it is not known, whoever lists it
+/// without a part of the traffic: it would be published without an endpoint.
+fn listed(sources: &[SourceView], merge: &Merge) -> Presence<bool> {
+    let serves = |view: &&SourceView| match merge {
+        Merge::Percentage(percentages) => percentages.of(&view.source) > 0,
+        Merge::Priority | Merge::Union | Merge::Fallback => true,
+    };
+    let any = |views: Vec<&SourceView>| {
+        let is = |listed: Presence<bool>| views.iter().any(|view| view.listed == listed);
+        if is(Presence::Known(true)) {
+            Presence::Known(true)
+        } else if is(Presence::Unknown) {
+            Presence::Unknown
+        } else {
+            Presence::Known(false)
+        }
+    };
+    match any(sources.iter().filter(serves).collect()) {
+        Presence::Known(false) => any(sources.iter().collect()),
+        answer @ (Presence::Known(true) | Presence::Unknown) => answer,
     }
 }
 

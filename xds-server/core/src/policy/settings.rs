@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Istio;
 use crate::model::{NameError, SourceName};
 
 /// What the endpoints of a service speak.
@@ -102,6 +103,8 @@ pub struct ServiceSettings {
     pub merge: Merge,
     /// Whether endpoints of one weight make a locality of their own, for clients that weigh localities only.
     pub weight_localities: bool,
+    /// How the service appears in Istio; it does not without.
+    pub istio: Option<Istio>,
 }
 
 impl Default for ServiceSettings {
@@ -113,6 +116,7 @@ impl Default for ServiceSettings {
             sources: Vec::new(),
             merge: Merge::default(),
             weight_localities: false,
+            istio: None,
         }
     }
 }

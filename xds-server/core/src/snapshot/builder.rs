@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::load_assignment::{Difference, Endpoints};
-use super::{ClusterName, ClusterSpec, Resource, ResourceType, Snapshot, cluster};
+use super::{ClusterName, ClusterSpec, Resource, ResourceType, Snapshot, cluster, service_entry};
 use crate::model::{Presence, ServiceName};
 use crate::policy::{Decision, Protocol, Resolution, ServiceSettings, Urgency};
 
@@ -15,11 +15,20 @@ pub struct Changes {
     pub endpoints: BTreeSet<Arc<str>>,
     /// Names whose listener or route is another one, or none.
     pub routes: BTreeSet<Arc<str>>,
+    pub service_entries: BTreeSet<Arc<str>>,
 }
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.endpoints.is_empty() && self.routes.is_empty()
+        let Self {
+            clusters,
+            endpoints,
+            routes,
+            service_entries,
+        } = self;
+        [clusters, endpoints, routes, service_entries]
+            .into_iter()
+            .all(BTreeSet::is_empty)
     }
 
     pub fn of(&self, kind: ResourceType) -> &BTreeSet<Arc<str>> {
@@ -27,6 +36,7 @@ impl Changes {
             ResourceType::Cluster => &self.clusters,
             ResourceType::Endpoint => &self.endpoints,
             ResourceType::Listener | ResourceType::Route => &self.routes,
+            ResourceType::ServiceEntry => &self.service_entries,
         }
     }
 }
@@ -162,11 +172,11 @@ impl Builder {
     fn put_view(&mut self, view: &View<'_>, changes: &mut Changes) {
         let name = view.name.to_shared();
         let published = self.clusters.entry(view.name.clone()).or_insert_with(|| Published {
-            spec: view.spec,
+            spec: view.spec.clone(),
             endpoints: Endpoints::default(),
         });
-        published.spec = view.spec;
-        let body = cluster::encode(&view.name, view.spec);
+        published.spec = view.spec.clone();
+        let body = cluster::encode(&view.name, &view.spec);
         let cluster = Resource::new(ResourceType::Cluster, name.clone(), body, None);
         let body = published
             .endpoints
@@ -174,6 +184,7 @@ impl Builder {
         // The version of an assignment mixes in its cluster's: Envoy waits for the endpoints of a cluster that changed
         // without asking for them (https://github.com/envoyproxy/envoy/issues/13009).
         let assignment = Resource::new(ResourceType::Endpoint, name, body, Some(cluster.version));
+        let entry = service_entry::encode(&view.name, &view.spec, published.endpoints.told());
         let name = view.name.to_shared();
         if self.snapshot.routes.get(&name) != Some(&view.spec.timeout) {
             self.snapshot.routes.insert_mut(name.clone(), view.spec.timeout);
@@ -184,6 +195,17 @@ impl Builder {
         }
         if set(&mut self.snapshot.endpoints, assignment) {
             changes.endpoints.insert(view.name.to_shared());
+        }
+        let entries = &mut self.snapshot.service_entries;
+        let changed = match entry {
+            Some(body) => set(
+                entries,
+                Resource::new(ResourceType::ServiceEntry, view.name.to_shared(), body, None),
+            ),
+            None => entries.remove_mut(view.name.as_str()),
+        };
+        if changed {
+            changes.service_entries.insert(view.name.to_shared());
         }
     }
 
@@ -197,6 +219,9 @@ impl Builder {
         }
         if self.snapshot.endpoints.remove_mut(name.as_str()) {
             changes.endpoints.insert(name.to_shared());
+        }
+        if self.snapshot.service_entries.remove_mut(name.as_str()) {
+            changes.service_entries.insert(name.to_shared());
         }
     }
 
@@ -252,13 +277,13 @@ impl Builder {
         };
         let current = resolution.schemes().cloned().collect();
         let preferred = preferred(&current, settings.protocol).or_else(|| preferred(&schemes, settings.protocol));
-        let mut views: Vec<View<'a>> = view(preferred.filter(|_| !schemes.is_empty()), None, own)
+        let mut views: Vec<View<'a>> = view(preferred.filter(|_| !schemes.is_empty()), None, own.clone())
             .into_iter()
             .collect();
         let others = schemes.iter().filter_map(|scheme| {
             let spec = ClusterSpec {
                 protocol: spoken(scheme, settings.protocol),
-                ..own
+                ..own.clone()
             };
             view(Some(scheme.clone()), Some(scheme), spec)
         });

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::pb;
 use crate::model::{MAX_NAME_BYTES, ServiceName};
-use crate::policy::{Protocol, ServiceSettings};
+use crate::policy::{Istio, Protocol, ServiceSettings};
 
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const HTTP_PROTOCOL_OPTIONS_URL: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -69,8 +69,8 @@ impl fmt::Display for ClusterName {
     }
 }
 
-/// What of the settings reaches the cluster, its assignment and the route to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What of the settings reaches the cluster, its assignment, the route to it and its entry in Istio.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterSpec {
     pub protocol: Protocol,
     pub connect_timeout: Duration,
@@ -78,6 +78,8 @@ pub struct ClusterSpec {
     pub timeout: Duration,
     /// Of the assignment.
     pub weight_localities: bool,
+    /// Of the entry.
+    pub istio: Option<Istio>,
 }
 
 impl From<&ServiceSettings> for ClusterSpec {
@@ -87,12 +89,13 @@ impl From<&ServiceSettings> for ClusterSpec {
             connect_timeout: settings.connect_timeout,
             timeout: settings.timeout,
             weight_localities: settings.weight_localities,
+            istio: settings.istio.clone(),
         }
     }
 }
 
 /// The encoded `Cluster`: endpoints by EDS over the same stream, which is what makes the order of changes hold.
-pub(super) fn encode(name: &ClusterName, spec: ClusterSpec) -> Bytes {
+pub(super) fn encode(name: &ClusterName, spec: &ClusterSpec) -> Bytes {
     let ads = pb::ConfigSource {
         ads: Some(pb::Empty {}),
         resource_api_version: pb::API_VERSION_V3,

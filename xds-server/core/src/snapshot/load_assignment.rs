@@ -1,6 +1,7 @@
 //! Decisions to a `ClusterLoadAssignment`, endpoint by endpoint, so that one changed weight encodes one endpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::repeat;
 
 use bytes::Bytes;
 use leadsman_proto::endpoint_metadata;
@@ -14,6 +15,9 @@ use crate::policy::Decision;
 /// gRPC refuses localities whose weights don't fit 32 bits together, and ignores one without a weight. One bit is left
 /// for those that are raised to one.
 const MAX_SUM_BITS: u32 = 31;
+
+/// Envoy refuses an assignment with a priority above it.
+const MAX_PRIORITY: u32 = 128;
 
 /// The encoded endpoints of one cluster, kept from one publication to the next.
 #[derive(Debug, Default)]
@@ -38,8 +42,19 @@ struct Group {
 #[derive(Clone, Debug, PartialEq)]
 struct Spec {
     source: String,
+    priority: u16,
     health: Health,
     weight: u32,
+}
+
+/// One endpoint as the assignment says it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Told<'a> {
+    pub(super) address: Address,
+    pub(super) locality: &'a Locality,
+    pub(super) priority: u16,
+    pub(super) health: Health,
+    pub(super) weight: u32,
 }
 
 /// What a publication changed in a cluster.
@@ -110,13 +125,31 @@ impl Endpoints {
         assignment.encode_to_vec().into()
     }
 
-    /// The localities, or with `by_weight` the endpoints of one weight in each.
+    /// What was encoded last, by locality and address.
+    pub(super) fn told(&self) -> impl Iterator<Item = Told<'_>> {
+        self.encoded.iter().map(|((locality, address), encoded)| Told {
+            address: *address,
+            locality,
+            priority: encoded.spec.priority,
+            health: encoded.spec.health,
+            weight: encoded.spec.weight,
+        })
+    }
+
+    /// The localities of each priority, or with `by_weight` the endpoints of one weight in each.
     fn groups(&self, by_weight: bool) -> Vec<pb::LocalityLbEndpoints> {
-        let mut groups: BTreeMap<(&Locality, Option<u32>), Group> = BTreeMap::new();
+        let ranks = self.ranks();
+        let mut groups: BTreeMap<(u32, &Locality, Option<u32>), Group> = BTreeMap::new();
         for ((locality, _), encoded) in &self.encoded {
-            let Spec { health, weight, .. } = encoded.spec;
+            let Spec {
+                priority,
+                health,
+                weight,
+                ..
+            } = encoded.spec;
             let class = by_weight.then_some(weight);
-            let group = groups.entry((locality, class)).or_default();
+            let rank = ranks.get(&priority).copied().unwrap_or_default();
+            let group = groups.entry((rank, locality, class)).or_default();
             // A locality gets its part of the traffic for the endpoints that take some.
             if matches!(health, Health::Unknown | Health::Healthy) {
                 group.sum += u64::from(weight);
@@ -126,7 +159,7 @@ impl Endpoints {
         let sum: u64 = groups.values().map(|group| group.sum).sum();
         let shift = (sum >> MAX_SUM_BITS).checked_ilog2().map_or(0, |log| log + 1);
         let mut localities = Vec::with_capacity(groups.len());
-        for ((locality, class), group) in groups {
+        for ((priority, locality, class), group) in groups {
             let mut locality = to_pb(locality);
             if let Some(class) = class {
                 locality.sub_zone = format!("{}#{class}", locality.sub_zone);
@@ -136,9 +169,19 @@ impl Endpoints {
                 locality: Some(locality),
                 lb_endpoints: group.endpoints,
                 load_balancing_weight: Some(pb::UInt32Value { value: weight }),
+                priority,
             });
         }
         localities
+    }
+
+    /// Envoy and gRPC want priorities from zero and without a gap.
+    fn ranks(&self) -> BTreeMap<u16, u32> {
+        let priorities: BTreeSet<u16> = self.encoded.values().map(|encoded| encoded.spec.priority).collect();
+        priorities
+            .into_iter()
+            .zip((0..MAX_PRIORITY).chain(repeat(MAX_PRIORITY)))
+            .collect()
     }
 }
 
@@ -158,6 +201,7 @@ impl Spec {
         } = decision;
         Self {
             source: source.to_string(),
+            priority: decision.endpoint.priority,
             health: *health,
             weight: *weight,
         }

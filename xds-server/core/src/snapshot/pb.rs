@@ -3,7 +3,9 @@
 //! The generated crate for Envoy's whole API brings the transport with it and keeps protobuf maps in hash maps, so equal
 //! messages encode to different bytes. These few messages have the same field numbers and no hash maps; a test of the
 //! server decodes what they encode with the generated crate and compares field by field.
-//! Sources: `envoy/config/{cluster,endpoint,core}/v3`, `envoy/service/discovery/v3/discovery.proto`.
+//! What Istio reads is in [`istio`]. Sources: `envoy/config/{cluster,endpoint,core}/v3`, `envoy/service/discovery/v3/discovery.proto`.
+
+pub mod istio;
 
 use std::collections::BTreeMap;
 
@@ -162,6 +164,8 @@ pub struct LocalityLbEndpoints {
     pub lb_endpoints: Vec<Bytes>,
     #[prost(message, optional, tag = "3")]
     pub load_balancing_weight: Option<UInt32Value>,
+    #[prost(uint32, tag = "5")]
+    pub priority: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

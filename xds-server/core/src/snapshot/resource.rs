@@ -9,7 +9,7 @@ use prost::Message;
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{api_listener, pb};
+use super::{api_listener, pb, service_entry};
 
 /// Fields of a delta resource that are written after its version: its body, and its name.
 const BODY_TAG: u32 = 2;
@@ -26,10 +26,18 @@ pub enum ResourceType {
     Endpoint,
     Listener,
     Route,
+    /// A service as istiod reads it.
+    ServiceEntry,
 }
 
 impl ResourceType {
-    pub const ALL: [Self; 4] = [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route];
+    pub const ALL: [Self; 5] = [
+        Self::Cluster,
+        Self::Endpoint,
+        Self::Listener,
+        Self::Route,
+        Self::ServiceEntry,
+    ];
 
     pub fn type_url(self) -> &'static str {
         match self {
@@ -37,13 +45,22 @@ impl ResourceType {
             Self::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            // Istio names its types so, and packs them in a message of its own.
+            Self::ServiceEntry => "networking.istio.io/v1/ServiceEntry",
+        }
+    }
+
+    fn message_url(self) -> &'static str {
+        match self {
+            Self::Cluster | Self::Endpoint | Self::Listener | Self::Route => self.type_url(),
+            Self::ServiceEntry => service_entry::RESOURCE_URL,
         }
     }
 
     /// A message of this type as an `Any`.
     pub(super) fn pack(self, body: Bytes) -> pb::Any {
         pb::Any {
-            type_url: self.type_url().to_owned(),
+            type_url: self.message_url().to_owned(),
             value: body,
         }
     }
@@ -55,7 +72,7 @@ impl ResourceType {
     /// Whether a first request without names asks for everything.
     pub fn has_legacy_wildcard(self) -> bool {
         match self {
-            Self::Cluster | Self::Listener => true,
+            Self::Cluster | Self::Listener | Self::ServiceEntry => true,
             Self::Endpoint | Self::Route => false,
         }
     }
@@ -65,15 +82,23 @@ impl ResourceType {
     pub fn is_by_name(self) -> bool {
         match self {
             Self::Listener | Self::Route => true,
-            Self::Cluster | Self::Endpoint => false,
+            Self::Cluster | Self::Endpoint | Self::ServiceEntry => false,
         }
     }
 
     /// Whether a state-of-the-world response says with what it leaves out that it is gone.
     pub fn is_whole(self) -> bool {
         match self {
-            Self::Cluster | Self::Listener => true,
+            Self::Cluster | Self::Listener | Self::ServiceEntry => true,
             Self::Endpoint | Self::Route => false,
+        }
+    }
+
+    /// Whether a client of the type never says what it holds: istiod comes back with the words of its very first request.
+    pub fn is_held_silently(self) -> bool {
+        match self {
+            Self::ServiceEntry => true,
+            Self::Cluster | Self::Endpoint | Self::Listener | Self::Route => false,
         }
     }
 }
@@ -155,10 +180,10 @@ impl Resource {
     }
 
     /// What says that there is nothing, to a client that would take silence for a delay: no endpoints, or no route.
-    /// Clusters have no such content: a client drops one by itself.
+    /// Clusters and entries have no such content: a client drops one by itself.
     pub(crate) fn void(kind: ResourceType, name: &Arc<str>) -> Option<Self> {
         let body = match kind {
-            ResourceType::Cluster => return None,
+            ResourceType::Cluster | ResourceType::ServiceEntry => return None,
             ResourceType::Endpoint => pb::ClusterLoadAssignment {
                 cluster_name: name.to_string(),
                 endpoints: Vec::new(),

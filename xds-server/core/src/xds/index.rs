@@ -23,6 +23,7 @@ pub struct SubscriberIndex {
     endpoints: Interested,
     listeners: Interested,
     routes: Interested,
+    service_entries: Interested,
 }
 
 impl SubscriberIndex {
@@ -64,6 +65,7 @@ impl SubscriberIndex {
             ResourceType::Endpoint => &self.endpoints,
             ResourceType::Listener => &self.listeners,
             ResourceType::Route => &self.routes,
+            ResourceType::ServiceEntry => &self.service_entries,
         }
     }
 
@@ -73,6 +75,7 @@ impl SubscriberIndex {
             ResourceType::Endpoint => &mut self.endpoints,
             ResourceType::Listener => &mut self.listeners,
             ResourceType::Route => &mut self.routes,
+            ResourceType::ServiceEntry => &mut self.service_entries,
         }
     }
 }
@@ -102,7 +105,7 @@ mod tests {
         let changes = Changes {
             clusters: [a.clone()].into(),
             endpoints: [a.clone()].into(),
-            routes: BTreeSet::new(),
+            ..Changes::default()
         };
         let affected: Vec<_> = index.affected(&changes).collect();
         let expected = [(1, ResourceType::Cluster, &a), (2, ResourceType::Endpoint, &a)];

@@ -46,6 +46,7 @@ pub struct DiscoveryStream {
     endpoints: Subscription,
     listeners: Subscription,
     routes: Subscription,
+    service_entries: Subscription,
     /// Answers to types that we do not have: each name is said to be missing, once.
     unknown: VecDeque<(Arc<str>, Vec<Arc<str>>)>,
     /// Types that we do not have and that were asked for, bounded by [`MAX_UNKNOWN_TYPES`].
@@ -68,6 +69,7 @@ impl DiscoveryStream {
             endpoints: Subscription::new(ResourceType::Endpoint, variant),
             listeners: Subscription::new(ResourceType::Listener, variant),
             routes: Subscription::new(ResourceType::Route, variant),
+            service_entries: Subscription::new(ResourceType::ServiceEntry, variant),
             unknown: VecDeque::new(),
             unknown_types: BTreeSet::new(),
             next_nonce: 1,
@@ -133,6 +135,7 @@ impl DiscoveryStream {
             endpoints,
             listeners,
             routes,
+            service_entries,
             ..
         } = self;
         match ResourceType::from_type_url(&request.type_url) {
@@ -148,6 +151,7 @@ impl DiscoveryStream {
             }
             Some(ResourceType::Listener) => listeners.handle(&request, &|_| false),
             Some(ResourceType::Route) => routes.handle(&request, &|_| false),
+            Some(ResourceType::ServiceEntry) => service_entries.handle(&request, &|_| false),
             None => {
                 self.handle_unknown(request);
                 Vec::new()
@@ -223,7 +227,7 @@ impl DiscoveryStream {
             ..
         } = self.limits;
         let bytes = match kind {
-            ResourceType::Cluster | ResourceType::Listener => cluster_bytes,
+            ResourceType::Cluster | ResourceType::Listener | ResourceType::ServiceEntry => cluster_bytes,
             ResourceType::Endpoint | ResourceType::Route => endpoint_bytes,
         };
         let Self {
@@ -231,6 +235,7 @@ impl DiscoveryStream {
             endpoints,
             listeners,
             routes,
+            service_entries,
             ..
         } = self;
         let led = |name: &str| clusters.is_wanted(name);
@@ -243,7 +248,15 @@ impl DiscoveryStream {
                 listeners.next_batch(snapshot, bytes, &|_| false)
             }
             ResourceType::Route if routes.in_flight() < in_flight => routes.next_batch(snapshot, bytes, &|_| false),
-            ResourceType::Cluster | ResourceType::Endpoint | ResourceType::Listener | ResourceType::Route => None,
+            // Every response is the whole mesh, and istiod answers each: what changes meanwhile goes into the next one.
+            ResourceType::ServiceEntry if service_entries.in_flight() == 0 => {
+                service_entries.next_batch(snapshot, bytes, &|_| false)
+            }
+            ResourceType::Cluster
+            | ResourceType::Endpoint
+            | ResourceType::Listener
+            | ResourceType::Route
+            | ResourceType::ServiceEntry => None,
         }?;
         let nonce = self.take_nonce();
         self.of_mut(kind).sent(nonce, &batch, now);
@@ -267,6 +280,11 @@ impl DiscoveryStream {
         let nonce = self.next_nonce;
         self.next_nonce += 1;
         nonce
+    }
+
+    /// Whether the client waits for the first list of something until every source has been read in full.
+    pub fn is_withholding(&self, snapshot: &Snapshot) -> bool {
+        self.types().any(|of| of.withholds(snapshot))
     }
 
     /// Where a resource stands with this client.
@@ -299,6 +317,7 @@ impl DiscoveryStream {
             ResourceType::Endpoint => &self.endpoints,
             ResourceType::Listener => &self.listeners,
             ResourceType::Route => &self.routes,
+            ResourceType::ServiceEntry => &self.service_entries,
         }
     }
 
@@ -308,6 +327,7 @@ impl DiscoveryStream {
             ResourceType::Endpoint => &mut self.endpoints,
             ResourceType::Listener => &mut self.listeners,
             ResourceType::Route => &mut self.routes,
+            ResourceType::ServiceEntry => &mut self.service_entries,
         }
     }
 }

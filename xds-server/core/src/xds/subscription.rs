@@ -145,7 +145,7 @@ impl Subscription {
     /// What a state-of-the-world request asks for and does not any more, compared with what was asked for before it.
     pub(super) fn compare(&mut self, request: &SotwRequest) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
         if !self.started {
-            self.claims = self.is_whole() && !request.version_info.is_empty();
+            self.claims = self.is_whole() && (self.kind.is_held_silently() || !request.version_info.is_empty());
             return (request.names.clone(), Vec::new());
         }
         if self.legacy && request.names.is_empty() {

@@ -50,6 +50,29 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// Consul does not take such a question. Of a service it is the name that no URL can hold.
+    Refused(String),
+    Failed(Error),
+}
+
+impl From<Error> for NoAnswer {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<NoAnswer> for Error {
+    fn from(none: NoAnswer) -> Self {
+        match none {
+            NoAnswer::Refused(text) => Self::Misconfigured(text),
+            NoAnswer::Failed(error) => error,
+        }
+    }
+}
+
 /// Clones share their connections.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
@@ -76,15 +99,20 @@ impl Link {
 
     /// The services of the catalog.
     pub(super) async fn catalog(self, read: Read) -> Result<Answer, Error> {
-        self.get(&["v1", "catalog", "services"], read).await
+        Ok(self.get(&["v1", "catalog", "services"], read).await?)
     }
 
     /// Every instance of a service with its checks.
-    pub(super) async fn service(self, name: Arc<str>, read: Read) -> Result<Answer, Error> {
+    pub(super) async fn service(self, name: Arc<str>, read: Read) -> Result<Answer, NoAnswer> {
         self.get(&["v1", "health", "service", &name], read).await
     }
 
-    async fn get(&self, path: &[&str], read: Read) -> Result<Answer, Error> {
+    /// The servers, who register themselves as a service.
+    pub(super) async fn servers(self) -> Result<Answer, Error> {
+        Ok(self.service("consul".into(), Read::Consistent).await?)
+    }
+
+    async fn get(&self, path: &[&str], read: Read) -> Result<Answer, NoAnswer> {
         let timeout = match read {
             Read::Leader | Read::Consistent | Read::Stale => self.timeout,
             // Consul adds up to a sixteenth at random.
@@ -153,16 +181,17 @@ fn meta(headers: &HeaderMap, with_token: bool) -> Result<Meta, Error> {
     })
 }
 
-fn refusal(status: StatusCode, body: &[u8]) -> Error {
+fn refusal(status: StatusCode, body: &[u8]) -> NoAnswer {
     let reason = String::from_utf8_lossy(body);
     let text = format!("{status}: {}", shorten(reason.trim(), MAX_REASON_BYTES));
-    match status {
+    NoAnswer::Failed(match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied(text),
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Error::Misconfigured(text),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Error::Misconfigured(text),
         StatusCode::TOO_MANY_REQUESTS => Error::Unavailable(format!("{text} (lower max_watches)")),
-        _ if status.is_redirection() => Error::Misconfigured(format!("{text} (redirects are not followed)")),
+        StatusCode::BAD_REQUEST => return NoAnswer::Refused(text),
+        _ if status.is_redirection() => return NoAnswer::Refused(format!("{text} (redirects are not followed)")),
         _ => Error::Unavailable(text),
-    }
+    })
 }
 
 async fn token(config: &Config) -> Result<Option<HeaderValue>, Error> {
@@ -230,13 +259,14 @@ mod tests {
 
     #[test]
     fn a_status_decides_how_the_session_ends() {
-        let of = |status: u16| refusal(StatusCode::from_u16(status).unwrap(), b"  because\n");
+        let of = |status: u16| Error::from(refusal(StatusCode::from_u16(status).unwrap(), b"  because\n"));
         assert!(matches!(of(403), Error::Denied(text) if text == "403 Forbidden: because"));
         assert!(matches!(of(400), Error::Misconfigured(_)));
         assert!(matches!(of(301), Error::Misconfigured(_)));
         assert!(matches!(of(429), Error::Unavailable(_)));
         assert!(matches!(of(500), Error::Unavailable(_)));
-        assert!(matches!(refusal(StatusCode::OK, &[0xff; 9999]), Error::Unavailable(text) if text.len() < 300));
+        let long = Error::from(refusal(StatusCode::OK, &[0xff; 9999]));
+        assert!(matches!(long, Error::Unavailable(text) if text.len() < 300));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use leadsman_core::model::{Endpoint, Provenance, Rejection};
+use leadsman_core::model::{Endpoint, Provenance, Rejection, ServiceName};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -33,12 +33,28 @@ pub(super) fn nodes(body: &[u8]) -> Result<BTreeSet<String>, String> {
     Ok(entries(body)?.iter().filter_map(id).collect())
 }
 
-/// The instances in an answer, by node and ID.
+/// The instances in an answer about a service, by node and ID. Consul does not mind upper and lower case and answers with all
+/// that differ in nothing else; the catalog lists only names that somebody bears, and so does this.
+pub(super) fn instances_of(config: &Config, service: &ServiceName, body: &[u8]) -> Result<Records, String> {
+    let bears = |entry: &&RawValue| {
+        let entry: Option<Object> = serde_json::from_str(entry.get()).ok();
+        let own = entry.as_ref().and_then(|entry| map(entry, "Service"));
+        own.is_none_or(|own| text(own, "Service") == service.as_str())
+    };
+    if entries(body)?.iter().any(bears) {
+        instances(config, body)
+    } else {
+        Ok(Records::new())
+    }
+}
+
 pub(super) fn instances(config: &Config, body: &[u8]) -> Result<Records, String> {
     let mut records = Records::new();
     for (place, entry) in entries(body)?.iter().enumerate() {
         let (name, outcomes) = instance(config, entry.get(), place);
-        records.insert(name, outcomes);
+        // Slashes in names can make two of them look alike, and none may hide the other.
+        let all = records.remove(&name).unwrap_or_default().into_iter().chain(outcomes);
+        records.insert(name, all.collect());
     }
     Ok(records)
 }
@@ -75,7 +91,8 @@ fn instance(config: &Config, raw: &str, place: usize) -> (Arc<str>, Outcomes) {
     };
     let layout = instance.layout(config.layout);
     let verdict = judge(list(&entry, "Checks").unwrap_or_default());
-    let tags = instance.labels(layout);
+    let pairs = instance.pairs(layout);
+    let tags = instance.labels(layout, &pairs);
     let provenance = Provenance::new(&record, layout.as_str(), raw.as_bytes(), revision(service));
     let endpoint = |outcome: Result<super::layout::Place, String>| match outcome {
         Ok(place) => {
@@ -84,7 +101,7 @@ fn instance(config: &Config, raw: &str, place: usize) -> (Arc<str>, Outcomes) {
                 metadata.insert("secure".to_owned(), "true".to_owned());
             }
             Ok(Endpoint {
-                weight: instance.weight(layout, verdict.health),
+                weight: instance.weight(layout, &pairs, verdict.health),
                 health: verdict.health,
                 health_reason: verdict.reason.as_str().into(),
                 locality: tags.locality.clone(),
@@ -98,7 +115,7 @@ fn instance(config: &Config, raw: &str, place: usize) -> (Arc<str>, Outcomes) {
             reason,
         }),
     };
-    let outcomes = instance.places(layout).into_iter().map(endpoint).collect();
+    let outcomes = instance.places(layout, &pairs).into_iter().map(endpoint).collect();
     (provenance.record.clone(), outcomes)
 }
 

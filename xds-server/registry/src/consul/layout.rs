@@ -3,6 +3,7 @@
 //! Pure. Consul has fields for address, port and weight, and frameworks use them differently or not at all; what no
 //! framework claims is read as Consul means it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
 use std::str::FromStr;
@@ -12,8 +13,10 @@ use leadsman_core::model::{Address, Health, Weight};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::layout::entry::{Object, brief, flag, list, map, number, port, text, weight, weight_above_zero};
-use crate::layout::tags::{MAX_VALUE_BYTES, Tags};
+use crate::layout::entry::{
+    Object, brief, flag, list, map, number, parse_flag, parse_number, port, text, weight, weight_above_zero,
+};
+use crate::layout::tags::Tags;
 
 /// Who registered an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +119,20 @@ pub(super) struct Place {
     pub(super) secure: bool,
 }
 
+/// What a framework keeps in tags although it is a map, in the order of the tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pairs(Vec<(String, String)>);
+
+impl Pairs {
+    fn get(&self, key: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(name, _)| name == key);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Of a text that go-micro packed: a key and a value as long as an endpoint may have them, as JSON.
+const MAX_UNPACKED_BYTES: u64 = 1024;
+
 /// Weights that frameworks use where nobody set one.
 const DEFAULT_KRATOS: f64 = 100.0;
 const DEFAULT_KITEX: f64 = 10.0;
@@ -133,20 +150,37 @@ impl<'a> Instance<'a> {
             Layout::Kratos
         } else if self.tags().any(|tag| packed(tag, "v-").is_some()) {
             Layout::GoMicro
-        } else if is_document("metadata") && !self.meta_text("version").is_empty() {
+        } else if is_document("metadata") && !self.meta_text("version").is_empty() || self.is_named(&self.versioned()) {
             Layout::Goframe
-        } else if meta.is_some_and(|meta| flag(meta, "secure").is_some()) {
+        } else if meta.is_some_and(|meta| flag(meta, "secure").is_some())
+            || parse_flag(self.tag_after("secure=")).is_some()
+        {
             Layout::SpringCloud
-        } else if self.is_named_by_address() {
+        } else if self.is_named(":") {
             Layout::Kitex
         } else {
             Layout::Consul
         }
     }
 
+    /// The pairs in the tags of the layouts that keep some there.
+    pub(super) fn pairs(&self, layout: Layout) -> Pairs {
+        let split = |separator| {
+            let pairs = self.tags().filter_map(move |tag| tag.split_once(separator));
+            pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        Pairs(match layout {
+            Layout::Kitex => split(':'),
+            Layout::SpringCloud => split('='),
+            Layout::GoMicro => self.tags().flat_map(packed_pairs).collect(),
+            Layout::Consul | Layout::Kratos | Layout::Goframe => Vec::new(),
+        })
+    }
+
     /// Every address that the instance can be reached at.
-    pub(super) fn places(&self, layout: Layout) -> Vec<Result<Place, String>> {
-        let secure = self.meta().and_then(|meta| flag(meta, "secure")) == Some(true);
+    pub(super) fn places(&self, layout: Layout, pairs: &Pairs) -> Vec<Result<Place, String>> {
+        let said = self.meta().and_then(|meta| flag(meta, "secure"));
+        let secure = said.or_else(|| parse_flag(pairs.get("secure")?)) == Some(true);
         if layout == Layout::Kratos && self.urls().next().is_some() {
             return self.urls().map(place).collect();
         }
@@ -159,7 +193,7 @@ impl<'a> Instance<'a> {
     }
 
     /// The weight in the registry's own unit; an instance with a warning may have another one.
-    pub(super) fn weight(&self, layout: Layout, health: Health) -> Weight {
+    pub(super) fn weight(&self, layout: Layout, pairs: &Pairs, health: Health) -> Weight {
         let field = if health == Health::Degraded {
             "Warning"
         } else {
@@ -167,6 +201,7 @@ impl<'a> Instance<'a> {
         };
         let own = map(self.service, "Weights").and_then(|weights| number(weights.get(field)));
         let tagged = self.meta().and_then(|meta| number(meta.get("weight")));
+        let tagged = tagged.or_else(|| parse_number(pairs.get("weight")?));
         match layout {
             Layout::Consul => weight(own, 1.0),
             Layout::GoMicro | Layout::SpringCloud => weight(tagged.or(own), 1.0),
@@ -181,7 +216,7 @@ impl<'a> Instance<'a> {
     }
 
     /// Metadata and locality. The datacentre is the region of whoever says nothing else.
-    pub(super) fn labels(&self, layout: Layout) -> Tags {
+    pub(super) fn labels(&self, layout: Layout, pairs: &Pairs) -> Tags {
         let mut tags = Tags::default();
         match layout {
             Layout::Kratos => tags.known("version", self.tag_after("version=")),
@@ -190,16 +225,15 @@ impl<'a> Instance<'a> {
                 tags.known("version", &found.unwrap_or_default());
                 tags.known("version", self.tag_after("v="));
             }
-            Layout::Kitex => {
-                for (key, value) in self.tags().filter_map(|tag| tag.split_once(':')) {
-                    tags.put(key, value);
-                }
-            }
             Layout::Goframe => {
                 tags.known("version", self.meta_text("version"));
+                tags.known("version", self.tags().next().unwrap_or_default());
                 tags.put_all(document(self.meta_text("metadata")).as_ref(), &["weight"]);
             }
-            Layout::Consul | Layout::SpringCloud => {}
+            Layout::Consul | Layout::SpringCloud | Layout::Kitex => {}
+        }
+        for (key, value) in pairs.0.iter().filter(|(key, _)| key != "weight") {
+            tags.put(key, value);
         }
         tags.put_all(self.meta(), &["weight", "metadata"]);
         if let Some(meta) = map(self.node, "Meta") {
@@ -239,14 +273,17 @@ impl<'a> Instance<'a> {
     }
 
     fn address(&self) -> Result<Address, String> {
+        let (host, port) = self.tagged().unwrap_or((self.usual_host(), self.port()));
+        Address::new(host, port).map_err(|error| error.to_string())
+    }
+
+    fn usual_host(&self) -> &'a str {
         let own = text(self.service, "Address");
-        let usual = if own.is_empty() {
+        if own.is_empty() {
             text(self.node, "Address")
         } else {
             own
-        };
-        let (host, port) = self.tagged().unwrap_or((usual, self.port()));
-        Address::new(host, port).map_err(|error| error.to_string())
+        }
     }
 
     /// The preferred tagged address: of the service, or of the node with the service's port.
@@ -275,11 +312,14 @@ impl<'a> Instance<'a> {
         port(single.or_else(|| chosen.and_then(|entry| entry.get("Port"))))
     }
 
-    /// kitex and hertz name an instance `<service>:<host>:<port>`.
-    fn is_named_by_address(&self) -> bool {
-        let rest = text(self.service, "ID").strip_prefix(text(self.service, "Service"));
-        let address = rest.and_then(|rest| rest.strip_prefix(':')).map(Address::parse);
-        address.is_some_and(|named| named.ok() == self.address().ok() && self.address().is_ok())
+    /// kitex and hertz name an instance `<service>:<host>:<port>`, GoFrame puts the version between.
+    fn is_named(&self, between: &str) -> bool {
+        let (service, host) = (text(self.service, "Service"), self.usual_host());
+        text(self.service, "ID") == format!("{service}{between}{host}:{}", self.port())
+    }
+
+    fn versioned(&self) -> String {
+        format!("-{}-", self.tags().next().unwrap_or_default())
     }
 }
 
@@ -316,9 +356,8 @@ fn packed(tag: &str, prefix: &str) -> Option<String> {
     let bytes: Vec<u8> = pairs.map(byte).collect::<Option<_>>()?;
     // A few bytes may unpack to gigabytes.
     let mut text = String::new();
-    let limit = u64::try_from(MAX_VALUE_BYTES).unwrap_or(u64::MAX);
     let unpacked = flate2::read::ZlibDecoder::new(bytes.as_slice())
-        .take(limit)
+        .take(MAX_UNPACKED_BYTES)
         .read_to_string(&mut text);
     let unpacked = unpacked.ok().filter(|length| *length > 0);
     unpacked.map(|_| match serde_json::from_str::<String>(&text) {
@@ -326,4 +365,13 @@ fn packed(tag: &str, prefix: &str) -> Option<String> {
         Ok(quoted) => quoted,
         Err(_) => text,
     })
+}
+
+/// go-micro's metadata: an object with one pair a tag, packed, or plain as old versions wrote it.
+fn packed_pairs(tag: &str) -> BTreeMap<String, String> {
+    let plain = tag.strip_prefix("t=").map(str::to_owned);
+    let found = plain.or_else(|| packed(tag, "t-"));
+    found
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use leadsman_core::model::{Evidence, Provenance, Rejection, ServiceName};
 use tokio::task::JoinSet;
 
-use super::client::{Answer, Link, Meta, Read};
+use super::client::{Answer, Link, Meta, NoAnswer, Read};
 use super::config::Config;
 use super::decode;
 use crate::held::{Holdings, Records};
@@ -18,8 +18,7 @@ use crate::{Error, EventSender};
 
 /// Reads in flight: they count towards the connections that an agent lets one client have.
 pub(super) const READS_AT_ONCE: usize = 8;
-/// The name under which the servers register themselves.
-const SERVERS: &str = "consul";
+const OTHER_SERVERS: &str = "every server is another one than before";
 /// Of a name that can't be used.
 const MAX_SHOWN_BYTES: usize = 100;
 
@@ -48,21 +47,27 @@ pub(super) struct Listing {
     pub(super) names: Names,
     pub(super) catalog: Meta,
     pub(super) instances: BTreeMap<ServiceName, (Records, Meta)>,
+    /// Services that can't be asked for, and why.
+    pub(super) refused: BTreeMap<ServiceName, String>,
     servers: BTreeSet<String>,
 }
 
 /// Reads the catalog and every service.
-pub(super) async fn list(config: &Config, link: &Link, events: &EventSender) -> Result<Listing, Error> {
+pub(super) async fn list(
+    config: &Config,
+    link: &Link,
+    events: &EventSender,
+    held: &Holdings,
+) -> Result<Listing, Error> {
     // Any server says at once that there is no leader; asked for the leader it thinks about it for ten seconds.
     check_leader(&link.clone().catalog(Read::Stale).await?.meta)?;
     let answer = led(link.clone().catalog(Read::Consistent).await?)?;
     events.syncing();
     let names = names(config, &answer.body)?;
-    let servers = led(link.clone().service(SERVERS.into(), Read::Consistent).await?)?;
-    let servers = decode::nodes(&servers.body).map_err(Error::Unavailable)?;
+    let servers = servers(link.clone().servers().await?)?;
     let mut waiting = names.usable.iter().cloned();
     let mut reads = JoinSet::new();
-    let mut instances = BTreeMap::new();
+    let (mut instances, mut refused) = (BTreeMap::new(), BTreeMap::new());
     loop {
         while reads.len() < READS_AT_ONCE {
             let Some(name) = waiting.next() else { break };
@@ -74,17 +79,38 @@ pub(super) async fn list(config: &Config, link: &Link, events: &EventSender) -> 
         }
         let Some(read) = reads.join_next().await else { break };
         let (name, answer) = read.map_err(|error| Error::Unavailable(format!("a read ended: {error}")))?;
-        let answer = led(answer?)?;
         events.syncing();
-        let records = decode::instances(config, &answer.body).map_err(Error::Unavailable)?;
+        let answer = match answer {
+            Err(NoAnswer::Refused(why)) if !held.holds(&name) => {
+                refused.insert(name, why);
+                continue;
+            }
+            Err(none) => return Err(none.into()),
+            Ok(answer) => led(answer)?,
+        };
+        let records = decode::instances_of(config, &name, &answer.body).map_err(Error::Unavailable)?;
         instances.insert(name, (records, answer.meta));
     }
     Ok(Listing {
         names,
         catalog: answer.meta,
         instances,
+        refused,
         servers,
     })
+}
+
+/// Who the cluster is.
+pub(super) fn servers(answer: Answer) -> Result<BTreeSet<String>, Error> {
+    decode::nodes(&led(answer)?.body).map_err(Error::Unavailable)
+}
+
+/// A name that no question can hold rejects itself.
+pub(super) fn unusable(name: &str, why: &str) -> Rejection {
+    Rejection {
+        provenance: Provenance::new(&shorten(name, MAX_SHOWN_BYTES), "", b"", 0),
+        reason: format!("the service has no usable name: {why}"),
+    }
 }
 
 /// The names in an answer, without those that the configuration leaves out.
@@ -101,10 +127,7 @@ pub(super) fn names(config: &Config, body: &[u8]) -> Result<Names, Error> {
         };
         match name {
             Ok(name) => drop(names.usable.insert(name)),
-            Err(error) => names.unusable.push(Rejection {
-                provenance: Provenance::new(&shorten(&text, MAX_SHOWN_BYTES), "", b"", 0),
-                reason: format!("the service has no usable name: {error}"),
-            }),
+            Err(error) => names.unusable.push(unusable(&text, &error)),
         }
     }
     Ok(names)
@@ -130,16 +153,16 @@ impl Known {
     /// Whether a listing may be believed to be newer than everything seen before; remembers it.
     pub(super) fn judge(&mut self, listing: &Listing, partial: Option<&str>) -> Evidence {
         let (was, is) = (self.index, listing.catalog.index);
-        let replaced = !self.servers.is_empty() && !listing.servers.is_empty();
+        let replaced = self.are_others(&listing.servers);
         let mut indexes = listing.instances.iter().map(|(name, (_, meta))| (name, meta.index));
         let set_back = indexes.find_map(|(name, index)| self.went_back(name, index));
         let evidence = if is < was {
             Evidence::NewEpoch {
                 why: format!("the index went back from {was} to {is}"),
             }
-        } else if replaced && self.servers.is_disjoint(&listing.servers) {
+        } else if replaced {
             Evidence::NewEpoch {
-                why: "every server is another one than before".to_owned(),
+                why: OTHER_SERVERS.to_owned(),
             }
         } else if let Some(why) = set_back {
             Evidence::NewEpoch { why }
@@ -158,6 +181,22 @@ impl Known {
         let indexes = listing.instances.iter();
         self.services = indexes.map(|(name, (_, meta))| (name.clone(), meta.index)).collect();
         evidence
+    }
+
+    /// Remembers who the servers are now: over time each of them may be replaced by another one. Unless all are at once:
+    /// then why the session can't go on.
+    pub(super) fn meet(&mut self, servers: BTreeSet<String>) -> Result<(), Error> {
+        if self.are_others(&servers) {
+            return Err(Error::Resync(OTHER_SERVERS.to_owned()));
+        }
+        if !servers.is_empty() {
+            self.servers = servers;
+        }
+        Ok(())
+    }
+
+    fn are_others(&self, servers: &BTreeSet<String>) -> bool {
+        !self.servers.is_empty() && !servers.is_empty() && self.servers.is_disjoint(servers)
     }
 
     /// Whether a confirmed leader knows less of a service than one did before: Consul was set back to a snapshot. The list
@@ -196,6 +235,7 @@ mod tests {
                 hidden: None,
             },
             instances: BTreeMap::new(),
+            refused: BTreeMap::new(),
             servers: servers.iter().map(|&id| id.to_owned()).collect(),
         }
     }
@@ -222,6 +262,18 @@ mod tests {
             "every server is another one than before"
         );
         assert_eq!(why(50, &["d"], None), "");
+    }
+
+    #[test]
+    fn servers_that_are_replaced_one_by_one_are_the_same_cluster() {
+        let mut known = Known::default();
+        known.judge(&listing(10, &["a", "b"]), None);
+        let ids = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<BTreeSet<_>>();
+        assert!(known.meet(ids(&["b", "c"])).is_ok());
+        assert!(known.meet(ids(&[])).is_ok());
+        assert!(known.meet(ids(&["c", "d"])).is_ok());
+        assert!(matches!(known.meet(ids(&["a", "b"])), Err(Error::Resync(_))));
+        assert_eq!(known.judge(&listing(10, &["d", "e"]), None), Evidence::Complete);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod follow;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::follow::{Followed, Turn};
-use super::client::{Answer, Link, Read};
+use super::client::{Answer, Link, NoAnswer, Read};
 use super::config::Config;
 use super::decode;
 use super::doubts::Doubts;
@@ -30,14 +31,16 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// A question whose answer has arrived.
 struct Done {
     question: Question,
-    answer: Result<Answer, Error>,
+    answer: Result<Answer, NoAnswer>,
 }
 
 enum Question {
     /// Which services there are, and how old the data is.
     Catalog,
-    /// Whether the index really went back.
-    Epoch,
+    /// Whether the index really went back from here.
+    Epoch(u64),
+    /// Who the servers are.
+    Servers,
     Service(ServiceName, Turn),
     Compare(ServiceName),
 }
@@ -50,6 +53,10 @@ struct Session<'a> {
     questions: JoinSet<Done>,
     followed: Followed,
     doubts: Doubts,
+    /// Since when the data is old.
+    stale_since: Option<Instant>,
+    /// Services that can't be asked for, and why.
+    refused: BTreeMap<ServiceName, String>,
     /// As told.
     unusable: Vec<Rejection>,
     /// When the catalog is read again; `None` while it is.
@@ -68,7 +75,7 @@ pub(super) async fn run(
     events: &EventSender,
     known: &mut Known,
 ) -> Result<Infallible, Error> {
-    let listing = listing::list(config, &link, events).await?;
+    let listing = listing::list(config, &link, events, &known.holdings).await?;
     let now = Instant::now();
     let mut session = Session {
         config,
@@ -78,6 +85,8 @@ pub(super) async fn run(
         questions: JoinSet::new(),
         followed: Followed::new(config),
         doubts: Doubts::default(),
+        stale_since: None,
+        refused: BTreeMap::new(),
         unusable: Vec::new(),
         catalog_at: Some(now + config.discovery),
         checking_epoch: false,
@@ -107,16 +116,20 @@ impl Session<'_> {
             self.known.holdings.take(&name, records, meta.hidden.is_none());
             self.followed.settle(&name, meta.hidden.is_none(), meta.index);
         }
+        self.refused = listing.refused;
+        for name in self.refused.keys() {
+            self.followed.settle(name, false, 0);
+        }
         // A service that is held although the catalog hides it is asked for too.
         for name in self.known.holdings.names() {
             self.followed.discover(name);
         }
         let services = self.known.holdings.snapshot();
         tracing::debug!(index = self.known.index, services = services.len(), "listed");
-        self.unusable.clone_from(&listing.names.unusable);
+        self.unusable = self.all_unusable(listing.names.unusable);
         let resync = Event::Resync {
             services,
-            unattributed: listing.names.unusable,
+            unattributed: self.unusable.clone(),
             evidence,
             revision: self.known.index,
         };
@@ -147,6 +160,7 @@ impl Session<'_> {
                 _ = reconcile.tick(), if self.reconcile.is_none() => {
                     self.reconcile = Some(Reconcile::new(self.followed.watched().cloned()));
                     self.compare_at = Some(Instant::now());
+                    self.ask(Question::Servers);
                 }
             }
         }
@@ -156,8 +170,9 @@ impl Session<'_> {
         let link = self.link.clone();
         self.questions.spawn(async move {
             let answer = match &question {
-                Question::Catalog => link.catalog(Read::Stale).await,
-                Question::Epoch => link.catalog(Read::Consistent).await,
+                Question::Catalog => link.catalog(Read::Stale).await.map_err(NoAnswer::from),
+                Question::Epoch(_) => link.catalog(Read::Consistent).await.map_err(NoAnswer::from),
+                Question::Servers => link.servers().await.map_err(NoAnswer::from),
                 Question::Compare(name) => link.service(name.to_shared(), Read::Consistent).await,
                 Question::Service(name, turn) => turn.ask(link, name).await,
             };
@@ -166,15 +181,22 @@ impl Session<'_> {
     }
 
     async fn take(&mut self, done: Done) -> Result<(), Error> {
-        let answer = done.answer?;
+        let answer = match (done.answer, &done.question) {
+            (Err(NoAnswer::Refused(why)), Question::Service(name, turn)) if !self.known.holdings.holds(name) => {
+                self.refuse(name, *turn, why);
+                return Ok(());
+            }
+            (answer, _) => answer?,
+        };
         match done.question {
             Question::Catalog => {
                 self.catalog_at = Some(Instant::now() + self.config.discovery);
                 self.take_catalog(answer).await?;
             }
-            Question::Epoch => {
+            Question::Servers => self.known.meet(listing::servers(answer)?)?,
+            Question::Epoch(was) => {
                 self.checking_epoch = false;
-                let (was, is) = (self.known.index, listing::led(answer)?.meta.index);
+                let is = listing::led(answer)?.meta.index;
                 if is < was {
                     return Err(Error::Resync(format!("the index went back from {was} to {is}")));
                 }
@@ -194,9 +216,15 @@ impl Session<'_> {
         } else {
             None
         };
-        if self.doubts.stale.is_some() {
+        if let Some(why) = &self.doubts.stale {
+            let since = *self.stale_since.get_or_insert_with(Instant::now);
+            // Another agent may reach a leader where this one does not.
+            if self.config.endpoints.len() > 1 && since.elapsed() >= self.config.max_stale {
+                return Err(Error::Unavailable(why.clone()));
+            }
             return Ok(());
         }
+        self.stale_since = None;
         if meta.index < self.known.index {
             // A server that lags, or another Consul: the leader knows.
             self.check_epoch();
@@ -211,9 +239,14 @@ impl Session<'_> {
         if meta.hidden.is_none() {
             self.followed.missing(&names.usable);
         }
-        if self.unusable != names.unusable {
-            self.unusable.clone_from(&names.unusable);
-            let rejections = names.unusable;
+        let gone = self.refused.extract_if(.., |name, _| !names.usable.contains(name));
+        for (name, _) in gone {
+            self.followed.forget(&name);
+        }
+        let unusable = self.all_unusable(names.unusable);
+        if self.unusable != unusable {
+            self.unusable.clone_from(&unusable);
+            let rejections = unusable;
             self.events.send(Event::Unattributed { rejections }).await?;
         }
         if self.progress_at <= Instant::now() {
@@ -229,7 +262,7 @@ impl Session<'_> {
             return Ok(());
         }
         let meta = &answer.meta;
-        let records = decode::instances(self.config, &answer.body).map_err(Error::Unavailable)?;
+        let records = decode::instances_of(self.config, &name, &answer.body).map_err(Error::Unavailable)?;
         if let Some(sent) = turn.watched_from() {
             let back = meta.index < sent;
             if back {
@@ -245,12 +278,15 @@ impl Session<'_> {
             return self.tell(change, meta.index).await;
         }
         let meta = listing::led(answer)?.meta;
+        self.refused.remove(&name);
         let proven = meta.hidden.is_none();
         if turn.is_confirmed() {
             if let Some(why) = self.known.went_back(&name, meta.index) {
                 return Err(Error::Resync(why));
             }
-        } else if proven && self.known.holdings.misses(&name, &records) {
+        } else if self.known.went_back(&name, meta.index).is_some()
+            || proven && self.known.holdings.misses(&name, &records)
+        {
             // A leader that was just elected may not know everything yet, and a removal is for good.
             self.followed.doubt(&name);
             return Ok(());
@@ -269,8 +305,23 @@ impl Session<'_> {
 
     fn check_epoch(&mut self) {
         if !std::mem::replace(&mut self.checking_epoch, true) {
-            self.ask(Question::Epoch);
+            self.ask(Question::Epoch(self.known.index));
         }
+    }
+
+    /// A name that Consul takes in no question rejects itself. It is tried again with the services that are read in turns.
+    fn refuse(&mut self, name: &ServiceName, turn: Turn, why: String) {
+        if self.followed.answered(name, turn) {
+            self.followed.settle(name, false, 0);
+            self.refused.insert(name.clone(), why);
+        }
+    }
+
+    /// Besides the names of a catalog those that Consul refused.
+    fn all_unusable(&self, mut names: Vec<Rejection>) -> Vec<Rejection> {
+        let refused = self.refused.iter();
+        names.extend(refused.map(|(name, why)| listing::unusable(name.as_str(), why)));
+        names
     }
 
     async fn tell(&self, change: Option<Change>, revision: u64) -> Result<(), Error> {
@@ -313,7 +364,7 @@ impl Session<'_> {
         let answer = listing::led(answer)?;
         // What hides something can't be compared with.
         if let Some(pass) = self.reconcile.as_mut().filter(|_| answer.meta.hidden.is_none()) {
-            let records = decode::instances(self.config, &answer.body).map_err(Error::Unavailable)?;
+            let records = decode::instances_of(self.config, name, &answer.body).map_err(Error::Unavailable)?;
             pass.compare(name, records, &self.known.holdings);
         }
         Ok(())

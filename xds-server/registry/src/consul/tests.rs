@@ -1,12 +1,12 @@
 //! Instances as a Consul 1.22 answers them, registered in the way of each framework, and answers that nobody should
 //! give.
 
-use leadsman_core::model::{Endpoint, Locality, Rejection};
+use leadsman_core::model::{Endpoint, Locality, Rejection, ServiceName};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::config::Config;
-use super::decode::{catalog, instances, nodes};
+use super::decode::{catalog, instances, instances_of, nodes};
 use super::layout::{Layout, LayoutChoice};
 
 fn config() -> Config {
@@ -194,6 +194,11 @@ fn spring_cloud_says_whether_it_is_secure() {
         both(Layout::SpringCloud, &plain),
         "n1/web1 spring-cloud 10.0.0.1:8080 w=4 healthy at dc1/ secure=false"
     );
+    let old = json!({ "Tags": ["zone=b", "group=g", "blue", "weight=3", "secure=true"] });
+    assert_eq!(
+        both(Layout::SpringCloud, &old),
+        "n1/web1 spring-cloud 10.0.0.1:8080 w=3 healthy at dc1/b group=g secure=true"
+    );
 }
 
 #[test]
@@ -209,16 +214,35 @@ fn kitex_and_hertz_name_an_instance_by_its_address() {
         both(Layout::Kitex, &unset),
         "n1/web:10.0.0.1:8888 kitex 10.0.0.1:8888 w=10 healthy at dc1/"
     );
+    let six = json!({ "ID": "web:fd00::1:8888", "Address": "fd00::1", "Port": 8888, "Tags": ["env:p"] });
+    assert_eq!(
+        both(Layout::Kitex, &six),
+        "n1/web:fd00::1:8888 kitex [fd00::1]:8888 w=1 healthy at dc1/ env=p"
+    );
+    let wan = Config {
+        tagged_address: Some("wan".to_owned()),
+        ..config()
+    };
+    let tagged = json!({ "ID": "web:10.0.0.1:8888", "Port": 8888, "Tags": ["env:p"],
+        "TaggedAddresses": { "wan": { "Address": "198.51.100.1", "Port": 443 } } });
+    assert_eq!(
+        say(&wan, &json!([answer(&tagged)]).to_string()),
+        "n1/web:10.0.0.1:8888 kitex 198.51.100.1:443 w=1 healthy at dc1/ env=p"
+    );
 }
 
 #[test]
-fn go_micro_packs_its_version_into_a_tag() {
-    // The deflated text "v1.2.0" in hexadecimal digits.
-    let service =
-        json!({ "ID": "greeter-5f", "Tags": ["t-789c", "v-789c2b33d433d233000005990166"], "Meta": { "weight": "5" } });
+fn go_micro_packs_its_version_and_its_metadata_into_tags() {
+    // The deflated texts "v1.2.0", {"zone":"c"} and {"weight":"5"} in hexadecimal digits.
+    let (version, zone) = (
+        "v-789c2b33d433d233000005990166",
+        "t-789caa56aacacf4b55b2524a56aa05040000ffff1a8403da",
+    );
+    let weight = "t-789caa562a4fcd4ccf2851b2523255aa05040000ffff24680478";
+    let service = json!({ "ID": "greeter-5f", "Tags": ["t-789c", zone, weight, r#"t={"broker":"http"}"#, version] });
     assert_eq!(
         both(Layout::GoMicro, &service),
-        "n1/greeter-5f go-micro 10.0.0.1:8080 w=5 healthy at dc1/ version=v1.2.0"
+        "n1/greeter-5f go-micro 10.0.0.1:8080 w=5 healthy at dc1/c broker=http version=v1.2.0"
     );
     for tag in ["v-", "v-zz", "v-00", "v-789c", "v-é", "v-1"] {
         let damaged = json!({ "Tags": [tag] });
@@ -237,6 +261,11 @@ fn goframe_has_a_document_in_its_meta() {
     assert_eq!(
         both(Layout::Goframe, &service),
         "n1/web-v1-10.0.0.1:8000 goframe 10.0.0.1:8080 w=40 healthy at dc1/c k=v version=v1"
+    );
+    let bare = json!({ "ID": "web-v1-10.0.0.1:8080", "Tags": ["v1"], "Meta": { "metadata": "null" } });
+    assert_eq!(
+        both(Layout::Goframe, &bare),
+        "n1/web-v1-10.0.0.1:8080 goframe 10.0.0.1:8080 w=100 healthy at dc1/ version=v1"
     );
 }
 
@@ -283,6 +312,31 @@ fn a_bad_instance_rejects_itself_and_nobody_else() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn names_that_look_alike_together_hide_nobody() {
+    let mut one = answer(&json!({ "ID": "b/c" }));
+    one["Node"]["Node"] = json!("a");
+    let mut other = answer(&json!({ "ID": "c", "Port": 8081 }));
+    other["Node"]["Node"] = json!("a/b");
+    assert_eq!(
+        say(&config(), &json!([one, other]).to_string()),
+        "a/b/c consul 10.0.0.1:8080 w=1 healthy at dc1/\na/b/c consul 10.0.0.1:8081 w=1 healthy at dc1/"
+    );
+}
+
+#[test]
+fn a_name_that_nobody_bears_is_no_service_although_consul_answers() {
+    let body = json!([answer(&json!({})), answer(&json!({ "ID": "web2", "Service": "Web" }))]).to_string();
+    let count = |name: &str, body: &str| {
+        let name = ServiceName::new(name).unwrap();
+        instances_of(&config(), &name, body.as_bytes()).map(|records| records.len())
+    };
+    assert_eq!((count("web", &body), count("Web", &body)), (Ok(2), Ok(2)));
+    assert_eq!((count("WEB", &body), count("web", "[]")), (Ok(0), Ok(0)));
+    assert_eq!(count("WEB", "[{}]"), Ok(1));
+    assert!(count("web", "null").is_err());
 }
 
 #[test]

@@ -106,9 +106,11 @@ pub(super) fn assemble(chain: &Chain, staleness: &Staleness) -> Presence {
     })
 }
 
-/// The lowest priority is used while it can be, the others when it is not enough; weights count within one priority.
+/// Priorities count from zero and without a gap, so that those of DNS and those of another source mean the same; weights
+/// count within one priority.
 fn rank(drafts: Vec<Draft>) -> Vec<Endpoint> {
-    let best = drafts.iter().map(|draft| draft.rank.priority).min().unwrap_or_default();
+    let priorities: BTreeSet<u16> = drafts.iter().map(|draft| draft.rank.priority).collect();
+    let ranks: BTreeMap<u16, u16> = priorities.into_iter().zip(0..).collect();
     let weighted: BTreeSet<u16> = drafts
         .iter()
         .filter(|draft| draft.rank.weight > 0)
@@ -123,10 +125,9 @@ fn rank(drafts: Vec<Draft>) -> Vec<Endpoint> {
         };
         let mut endpoint = draft.endpoint;
         endpoint.weight = Weight::new(whole / draft.share).unwrap_or(Weight::ONE);
-        if priority > best && endpoint.health == Health::Unknown {
-            endpoint.health = Health::Degraded;
-            endpoint.health_reason =
-                format!("priority {priority}: used when those of priority {best} are not enough").into();
+        endpoint.priority = ranks.get(&priority).copied().unwrap_or_default();
+        if endpoint.priority > 0 && endpoint.health == Health::Unknown {
+            endpoint.health_reason = format!("priority {priority}: used when those before it are not enough").into();
         }
         endpoint
     };

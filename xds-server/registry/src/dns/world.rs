@@ -192,6 +192,9 @@ impl Looker {
         };
         let endpoints = service.endpoints.iter().map(|endpoint| {
             let mut line = format!("{} w={} {}", endpoint.address, endpoint.weight, endpoint.health);
+            if endpoint.priority > 0 {
+                line += &format!(" rank {}", endpoint.priority);
+            }
             if !endpoint.health_reason.is_empty() {
                 line += &format!(" ({})", endpoint.health_reason);
             }

@@ -82,8 +82,13 @@ impl Mark {
         record.stamp.dirty > self.stamp.dirty || (same_server && record.stamp.updated > self.stamp.updated)
     }
 
-    /// Whether a record was written after the removal that bears `self`.
+    /// Whether a record was written after the removal that bears `self`. Where a server stamps nothing, the order in which
+    /// it speaks is all there is.
     fn is_before(self, record: Mark) -> bool {
+        let unknown = |stamp: Stamp| stamp == Stamp::default();
+        if unknown(self.stamp) || unknown(record.stamp) {
+            return true;
+        }
         record.stamp.dirty > self.stamp.dirty || (self.view == record.view && record.stamp.updated > self.stamp.updated)
     }
 }
@@ -110,7 +115,7 @@ impl Records {
 
     /// Takes a delta, which repeats itself for minutes.
     pub(super) fn apply(&mut self, delta: &[Record], now: Instant) {
-        self.removed.retain(|_, removed| now < removed.at + TOMBSTONE);
+        self.forget_removals(now);
         for record in delta {
             // Its place in a delta names nothing.
             if !record.named {
@@ -150,7 +155,8 @@ impl Records {
 
     /// Takes a full listing, and says of how many instances it says something else than was held. What the delta of the
     /// same moment tells of is left to the delta.
-    pub(super) fn adopt(&mut self, full: &[Record], order: Order, delta: &[Record]) -> u64 {
+    pub(super) fn adopt(&mut self, full: &[Record], order: Order, delta: &[Record], now: Instant) -> u64 {
+        self.forget_removals(now);
         let told: BTreeSet<&Id> = delta.iter().map(|record| &record.id).collect();
         let mut differing = 0;
         for id in self.missing(full) {
@@ -222,6 +228,10 @@ impl Records {
         }
         self.told.insert(name, service.clone());
         Some(Change::Applied(service))
+    }
+
+    fn forget_removals(&mut self, now: Instant) {
+        self.removed.retain(|_, removed| now < removed.at + TOMBSTONE);
     }
 
     fn mark(&self, record: &Record) -> Mark {

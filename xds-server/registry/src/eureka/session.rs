@@ -138,9 +138,10 @@ impl Session<'_> {
         self.watch_leases(&full);
         let records = &mut self.known.records;
         records.begin_session();
-        records.adopt(&full.applications.records, Order::Strict, &[]);
+        let now = Instant::now();
+        records.adopt(&full.applications.records, Order::Strict, &[], now);
         if let Some(delta) = delta {
-            records.apply(&delta.records, Instant::now());
+            records.apply(&delta.records, now);
         } else {
             tracing::debug!("the peer has no deltas; every poll lists everything");
         }
@@ -194,7 +195,7 @@ impl Session<'_> {
         self.watch_leases(&full);
         self.known
             .records
-            .adopt(&full.applications.records, Order::SamePeer, &[]);
+            .adopt(&full.applications.records, Order::SamePeer, &[], Instant::now());
         self.confirm();
         if self.partial && is_warm(&full.applications.records, full.date) {
             self.partial = false;
@@ -227,7 +228,8 @@ impl Session<'_> {
     async fn settle(&mut self, full: Full, delta: Applications, in_turn: bool) -> Result<(), Error> {
         self.check(&full, &delta.records)?;
         self.watch_leases(&full);
-        self.known.records.apply(&delta.records, Instant::now());
+        let now = Instant::now();
+        self.known.records.apply(&delta.records, now);
         // What the delta knows is no drift: it tells of it.
         self.tell().await?;
         let patient = in_turn || self.disagreements >= MAX_DISAGREEMENTS;
@@ -235,7 +237,7 @@ impl Session<'_> {
         let drift = self
             .known
             .records
-            .adopt(&full.applications.records, order, &delta.records);
+            .adopt(&full.applications.records, order, &delta.records, now);
         if self.agrees_with(full.applications.hash.as_ref()) {
             self.disagreements = 0;
         } else {
@@ -383,7 +385,7 @@ mod tests {
     fn what_a_delta_tells_of_is_not_gone_without_a_word() {
         let mut known = Known::new(&Config::new(vec![]));
         let all = records(&[("a", "ADDED"), ("b", "ADDED"), ("c", "ADDED")]);
-        known.records.adopt(&all, Order::Strict, &[]);
+        known.records.adopt(&all, Order::Strict, &[], Instant::now());
         let listed = records(&[("a", "ADDED")]);
         assert_eq!(unexplained(&known.records, &listed, &[]), 2);
         let removed = records(&[("b", "DELETED")]);

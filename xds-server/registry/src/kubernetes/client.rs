@@ -16,7 +16,7 @@ use super::wire::{Fault, refusal};
 use crate::Error;
 use crate::http::{self, Certificates, Pem};
 
-/// Where a pod finds its API server: the name is in every API server's certificate.
+/// Where a pod finds its API server if the kubelet did not say: the name is in every API server's certificate.
 const POD_SERVER: &str = "https://kubernetes.default.svc";
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const POD_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -308,10 +308,28 @@ impl Access {
         files.ca.get_or_insert_with(|| POD_CA.into());
         let certificates = Certificates::read(Some(&files)).await;
         Ok(Self {
-            server: POD_SERVER.to_owned(),
+            server: pod_server(&said("KUBERNETES_SERVICE_HOST"), &said("KUBERNETES_SERVICE_PORT")),
             certificates: certificates.map_err(outside)?,
             token: Token::File(config.token_file.clone().unwrap_or_else(|| POD_TOKEN.into())),
         })
+    }
+}
+
+/// What the kubelet says in the environment of every pod.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is no setting of ours: a pod is told there where it is"
+)]
+fn said(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+/// Where the kubelet says that the server is, which needs no DNS: pods in the network of their node have none.
+fn pod_server(host: &str, port: &str) -> String {
+    match (host, port) {
+        ("", _) | (_, "") => POD_SERVER.to_owned(),
+        _ if host.contains(':') => format!("https://[{host}]:{port}"),
+        _ => format!("https://{host}:{port}"),
     }
 }
 
@@ -361,4 +379,17 @@ pub(super) fn pause(after: Option<Duration>) -> Duration {
 /// How often in a row a busy server is asked again for a watch.
 pub(super) fn is_too_busy(times: u32) -> bool {
     times >= MAX_BUSY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_finds_its_server_where_the_kubelet_says() {
+        assert_eq!(pod_server("10.96.0.1", "443"), "https://10.96.0.1:443");
+        assert_eq!(pod_server("fd00::1", "6443"), "https://[fd00::1]:6443");
+        assert_eq!(pod_server("", "443"), "https://kubernetes.default.svc");
+        assert_eq!(pod_server("10.96.0.1", ""), "https://kubernetes.default.svc");
+    }
 }

@@ -20,7 +20,8 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig. Default: its `current-context`.
     pub context: Option<String>,
-    /// The URL of the API server. Default: `https://kubernetes.default.svc`, with the files of the pod's service account.
+    /// The URL of the API server. Default: what the environment of a pod says (`KUBERNETES_SERVICE_HOST` and `_PORT`), else
+    /// `https://kubernetes.default.svc`; with the files of the pod's service account.
     pub server: Option<String>,
     /// The file that holds a bearer token; a final line break does not count. Default: none with `server`, else the
     /// pod's.

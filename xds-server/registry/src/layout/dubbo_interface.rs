@@ -63,12 +63,7 @@ fn instance(entry: &Entry<'_>, escaped: &str) -> Result<Endpoint, String> {
     if parse_flag(parameter("ssl-enabled")) == Some(true) {
         tags.known("secure", "true");
     }
-    let disabled = parse_flag(parameter("disabled")) == Some(true);
-    let (health, reason) = if disabled {
-        (Health::Draining, "disabled=true")
-    } else {
-        (Health::Unknown, "")
-    };
+    let (health, reason) = health(parse_flag(parameter("disabled")), parse_flag(parameter("enabled")));
     Ok(Endpoint {
         weight: weight(parse_number(parameter("weight")), DEFAULT_WEIGHT),
         health,
@@ -78,6 +73,15 @@ fn instance(entry: &Entry<'_>, escaped: &str) -> Result<Endpoint, String> {
         locality: tags.locality,
         ..entry.endpoint(address)
     })
+}
+
+/// Consoles switch a lasting provider off with `enabled`, and any other one with `disabled`, which counts more.
+fn health(disabled: Option<bool>, enabled: Option<bool>) -> (Health, &'static str) {
+    match (disabled, enabled) {
+        (Some(true), _) => (Health::Draining, "disabled=true"),
+        (None, Some(false)) => (Health::Draining, "enabled=false"),
+        (Some(false), _) | (None, Some(true) | None) => (Health::Unknown, ""),
+    }
 }
 
 /// Undoes Go's `QueryEscape` and Java's `URLEncoder`, which agree.

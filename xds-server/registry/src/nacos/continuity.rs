@@ -6,6 +6,7 @@
 //! or when it says of itself that it is.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,7 +25,22 @@ pub(super) struct Confirmed {
     pub(super) at: Instant,
 }
 
-/// The runs of the members, as each of them says.
+/// One run of a server, as it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// Which of the members it is.
+    pub(super) address: String,
+    /// Since when it runs. It moves without a restart, too, when the members elect a leader.
+    pub(super) since: u64,
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} since {}", self.address, self.since)
+    }
+}
+
+/// The runs of the members.
 #[derive(Debug, Default)]
 pub(super) struct Epochs {
     seen: BTreeMap<usize, Seen>,
@@ -32,7 +48,7 @@ pub(super) struct Epochs {
 
 #[derive(Debug)]
 struct Seen {
-    epoch: String,
+    epoch: Run,
     /// When it was seen first.
     since: Instant,
 }
@@ -49,9 +65,18 @@ pub(super) enum Continuity {
 }
 
 impl Epochs {
-    pub(super) fn note(&mut self, endpoint: usize, epoch: String, now: Instant) {
+    pub(super) fn note(&mut self, endpoint: usize, epoch: Run, now: Instant) {
         if self.seen.get(&endpoint).is_none_or(|seen| seen.epoch != epoch) {
             self.seen.insert(endpoint, Seen { epoch, since: now });
+        }
+    }
+
+    /// What a member says of itself beside a session. The one that is followed may have been restarted unnoticed, unless
+    /// it was heard of just before.
+    pub(super) fn hear(&mut self, confirmed: Option<Confirmed>, endpoint: usize, epoch: Run, now: Instant) {
+        let followed = confirmed.filter(|confirmed| confirmed.endpoint == endpoint);
+        if followed.is_none_or(|followed| now.saturating_duration_since(followed.at) < SHORTEST_RESTART) {
+            self.note(endpoint, epoch, now);
         }
     }
 
@@ -61,12 +86,18 @@ impl Epochs {
         confirmed: Confirmed,
         endpoint: usize,
         began: Instant,
-        now: &Result<String, String>,
+        now: &Result<Run, String>,
     ) -> Continuity {
         let same_endpoint = endpoint == confirmed.endpoint;
         let silence = began.saturating_duration_since(confirmed.at);
         if same_endpoint && silence < SHORTEST_RESTART {
-            return Continuity::Unbroken;
+            return match (self.seen.get(&endpoint), now) {
+                // Behind one address there may be several members.
+                (Some(seen), Ok(epoch)) if seen.epoch.address != epoch.address => Continuity::Unknown {
+                    why: format!("{} answers in the place of {}", epoch.address, seen.epoch.address),
+                },
+                _ => Continuity::Unbroken,
+            };
         }
         let silent = format!("nothing was heard of the server for {} s", silence.as_secs());
         let known = match (self.seen.get(&endpoint), now) {
@@ -103,8 +134,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn ok(epoch: &str) -> Result<String, String> {
-        Ok(epoch.to_owned())
+    fn run(address: &str, since: u64) -> Run {
+        Run {
+            address: address.to_owned(),
+            since,
+        }
     }
 
     fn why(continuity: Continuity) -> String {
@@ -130,6 +164,19 @@ mod tests {
     }
 
     #[test]
+    fn another_member_behind_the_same_address_is_no_short_silence() {
+        let at = Instant::now();
+        let confirmed = Confirmed { endpoint: 0, at };
+        let mut epochs = Epochs::default();
+        epochs.note(0, run("a", 1), at);
+        let judge = |now| why(epochs.judge(confirmed, 0, at + SECOND, &now));
+        assert_eq!(judge(Ok(run("a", 1))), "unbroken");
+        assert_eq!(judge(Ok(run("a", 2))), "unbroken", "no server starts so fast");
+        assert_eq!(judge(Ok(run("b", 1))), "b answers in the place of a");
+        assert_eq!(judge(Err("403".to_owned())), "unbroken");
+    }
+
+    #[test]
     fn a_long_silence_is_explained_by_the_server_itself() {
         let start = Instant::now();
         let confirmed = Confirmed {
@@ -138,12 +185,31 @@ mod tests {
         };
         let began = start + 200 * SECOND;
         let mut epochs = Epochs::default();
-        assert!(why(epochs.judge(confirmed, 0, began, &ok("a since 1"))).contains("not asked before"));
-        epochs.note(0, "a since 1".to_owned(), start + 99 * SECOND);
-        assert_eq!(why(epochs.judge(confirmed, 0, began, &ok("a since 1"))), "same");
+        assert!(why(epochs.judge(confirmed, 0, began, &Ok(run("a", 1)))).contains("not asked before"));
+        epochs.note(0, run("a", 1), start + 99 * SECOND);
+        assert_eq!(why(epochs.judge(confirmed, 0, began, &Ok(run("a", 1)))), "same");
         assert_eq!(
-            why(epochs.judge(confirmed, 0, began, &ok("a since 9"))),
+            why(epochs.judge(confirmed, 0, began, &Ok(run("a", 9)))),
             "the server was restarted: it runs as a since 9"
+        );
+    }
+
+    #[test]
+    fn what_a_server_says_of_itself_may_change_while_it_lives() {
+        let at = Instant::now();
+        let confirmed = Confirmed { endpoint: 0, at };
+        let mut epochs = Epochs::default();
+        epochs.note(0, run("a", 1), at);
+        let judge = |epochs: &Epochs, since| why(epochs.judge(confirmed, 0, at + 100 * SECOND, &Ok(run("a", since))));
+        epochs.hear(Some(confirmed), 0, run("a", 2), at + SECOND);
+        assert_eq!(judge(&epochs, 2), "same");
+        // After a silence it may be another run that answers.
+        epochs.hear(Some(confirmed), 0, run("a", 3), at + 2 * SECOND);
+        assert_eq!(judge(&epochs, 2), "same");
+        assert!(judge(&epochs, 3).contains("was restarted"));
+        epochs.hear(Some(confirmed), 1, run("b", 1), at + 50 * SECOND);
+        assert!(
+            why(epochs.judge(confirmed, 1, at + 51 * SECOND, &Ok(run("b", 1)))).contains("not been there for long")
         );
     }
 
@@ -156,13 +222,13 @@ mod tests {
         };
         let began = start + 101 * SECOND;
         let mut epochs = Epochs::default();
-        epochs.note(1, "b since 1".to_owned(), start + 41 * SECOND);
-        assert!(why(epochs.judge(confirmed, 1, began, &ok("b since 1"))).contains("not been there for long"));
+        epochs.note(1, run("b", 1), start + 41 * SECOND);
+        assert!(why(epochs.judge(confirmed, 1, began, &Ok(run("b", 1)))).contains("not been there for long"));
         let mut epochs = Epochs::default();
-        epochs.note(1, "b since 1".to_owned(), start + 40 * SECOND);
-        epochs.note(1, "b since 1".to_owned(), start + 99 * SECOND);
-        assert_eq!(why(epochs.judge(confirmed, 1, began, &ok("b since 1"))), "same");
-        epochs.note(1, "b since 2".to_owned(), start + 99 * SECOND);
-        assert!(why(epochs.judge(confirmed, 1, began, &ok("b since 2"))).contains("not been there for long"));
+        epochs.note(1, run("b", 1), start + 40 * SECOND);
+        epochs.note(1, run("b", 1), start + 99 * SECOND);
+        assert_eq!(why(epochs.judge(confirmed, 1, began, &Ok(run("b", 1)))), "same");
+        epochs.note(1, run("b", 2), start + 99 * SECOND);
+        assert!(why(epochs.judge(confirmed, 1, began, &Ok(run("b", 2)))).contains("not been there for long"));
     }
 }

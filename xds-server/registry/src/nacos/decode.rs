@@ -68,15 +68,34 @@ impl Identity {
     }
 }
 
+/// What is true while Nacos shows every instance as healthy because too few are.
+#[derive(Debug)]
+pub(super) enum Truth {
+    /// These are healthy.
+    Told(BTreeSet<Identity>),
+    /// Some versions pretend however they are asked.
+    Untold,
+}
+
 /// All instances of a service at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) hosts: Vec<Box<RawValue>>,
-    /// While Nacos shows every instance as healthy because too few are: which ones are.
-    pub(super) healthy: Option<BTreeSet<Identity>>,
+    /// While a threshold is reached.
+    pub(super) truth: Option<Truth>,
     /// The server's clock when it wrote them.
     pub(super) written: i64,
 }
+
+const PRETENDED: (Health, &str) = (
+    Health::Unhealthy,
+    "healthy=false; Nacos shows it as healthy, because its protectThreshold is reached",
+);
+/// Envoy spreads over all of them when all are degraded, which is what the threshold is for.
+const UNTOLD: (Health, &str) = (
+    Health::Degraded,
+    "protectThreshold is reached, and this Nacos does not tell who is healthy",
+);
 
 /// The instances that a list names.
 pub(super) fn identities(hosts: &[Box<RawValue>]) -> BTreeSet<Identity> {
@@ -106,11 +125,12 @@ pub(super) fn records(config: &Config, place: &Place, content: &Content) -> Reco
         }
         let (ip, cluster) = (brief(&identity.ip), brief(&identity.cluster));
         let record = format!("{place}/{ip}#{}#{cluster}", identity.port);
-        let shown_only = content
-            .healthy
-            .as_ref()
-            .is_some_and(|healthy| !healthy.contains(&identity));
-        let outcomes = instance(config, place, (&fields, host.get()), &record, shown_only);
+        let believed = match &content.truth {
+            Some(Truth::Told(healthy)) if !healthy.contains(&identity) => Some(PRETENDED),
+            Some(Truth::Untold) => Some(UNTOLD),
+            Some(Truth::Told(_)) | None => None,
+        };
+        let outcomes = instance(config, place, (&fields, host.get()), &record, believed);
         // Two clients may register one instance; they are told apart by what they say only.
         let merged = records
             .remove(record.as_str())
@@ -127,7 +147,7 @@ fn instance(
     place: &Place,
     (fields, raw): (&Object, &str),
     record: &str,
-    shown_only: bool,
+    believed: Option<(Health, &'static str)>,
 ) -> Vec<Result<Endpoint, Rejection>> {
     let instance = Instance {
         service: &place.name,
@@ -135,11 +155,8 @@ fn instance(
     };
     let layout = instance.layout(config.layout);
     let (mut health, mut reason) = instance.health();
-    if shown_only && health == Health::Healthy {
-        (health, reason) = (
-            Health::Unhealthy,
-            "healthy=false; Nacos shows it as healthy, because its protectThreshold is reached",
-        );
+    if let Some(believed) = believed.filter(|_| health == Health::Healthy) {
+        (health, reason) = believed;
     }
     let weight = instance.weight(layout);
     let tags = instance.labels(layout);

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::config::Config;
-use super::decode::{Content, Place, identities};
+use super::continuity::Run;
+use super::decode::{Content, Place, Truth, identities};
 use super::fault::Fault;
 use super::grpc::Grpc;
 use super::rest::Rest;
@@ -45,7 +46,7 @@ impl Link {
     }
 
     /// The run of this server.
-    pub(super) async fn epoch(&self, token: Option<&str>) -> Result<String, String> {
+    pub(super) async fn epoch(&self, token: Option<&str>) -> Result<Run, String> {
         self.rest.epoch(token).await
     }
 
@@ -117,18 +118,20 @@ impl Link {
         let written = info.last_ref_time.unwrap_or_default();
         let protected = info.is_protected();
         let hosts = info.hosts.ok_or_else(missing)?;
-        let healthy = if protected && !hosts.is_empty() {
-            // Asked for the healthy ones only, the server does not pretend.
+        let truth = if protected && !hosts.is_empty() {
+            // Asked for the healthy ones only, most versions do not pretend.
             let really = self.info(place, false, true, token).await?;
-            Some(identities(&really.hosts.ok_or_else(missing)?))
+            let still_protected = really.is_protected();
+            let really = really.hosts.ok_or_else(missing)?;
+            Some(if still_protected && really.len() >= hosts.len() {
+                Truth::Untold
+            } else {
+                Truth::Told(identities(&really))
+            })
         } else {
             None
         };
-        Ok(Content {
-            hosts,
-            healthy,
-            written,
-        })
+        Ok(Content { hosts, truth, written })
     }
 
     /// Ends a subscription. Its answer is of no interest: nobody follows the service any more.

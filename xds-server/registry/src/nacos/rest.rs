@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::config::Config;
+use super::continuity::Run;
 use super::fault::Fault;
 use super::wire::{Login, NamesPage, ServiceInfo, parse};
 use crate::layout::entry::{list, map, text};
@@ -133,7 +134,7 @@ impl Rest {
     }
 
     /// What tells one run of the server from the next: who it says it is, and since when.
-    pub(super) async fn epoch(&self, token: Option<&str>) -> Result<String, String> {
+    pub(super) async fn epoch(&self, token: Option<&str>) -> Result<Run, String> {
         let ask = self.either("v3/admin/core/cluster/node/self", "v1/core/cluster/self", |path| Call {
             timeout: ASIDE_TIMEOUT,
             ..Call::get(path, &[], token)
@@ -149,7 +150,10 @@ impl Rest {
         let Itself { data } = parse("what the server says of itself", &body)?;
         let since = map(&data, "extendInfo").and_then(|info| info.get("lastRefreshTime")?.as_u64());
         let since = since.ok_or("the server does not say since when it runs")?;
-        Ok(format!("{} since {since}", text(&data, "address")))
+        Ok(Run {
+            address: text(&data, "address").to_owned(),
+            since,
+        })
     }
 
     /// Why nothing is listed: perhaps nothing is there, perhaps somebody looks in the wrong place.
@@ -202,7 +206,8 @@ impl Rest {
         }
         let mut request = self.http.request(call.method, url).timeout(call.timeout);
         if let Some(token) = call.token {
-            request = request.header("accessToken", token);
+            // The one way that every version knows: those before 2.2 read no `accessToken` from a header.
+            request = request.bearer_auth(token);
         }
         if !call.form.is_empty() {
             let form = form_urlencoded::Serializer::new(String::new())

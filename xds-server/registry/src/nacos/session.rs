@@ -5,15 +5,17 @@
 
 mod asking;
 mod begin;
+mod content;
 mod doubts;
 mod follow;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leadsman_core::model::{Provenance, Rejection, ServiceName};
+use leadsman_core::model::{Rejection, ServiceName};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -21,19 +23,17 @@ use tokio::time::{Instant, sleep_until};
 use self::asking::{Answer, Asking, Done, Question};
 use self::begin::{Listing, Settling};
 use self::doubts::Doubts;
-use self::follow::{Followed, Turn, Why};
+use self::follow::{Followed, Why};
 use super::config::{Config, Protocol};
-use super::continuity::{Confirmed, Epochs, SHORTEST_RESTART};
-use super::decode::{self, Content, Place};
+use super::continuity::{Confirmed, Epochs, Run, SHORTEST_RESTART};
+use super::decode::{self, Place};
 use super::fault::Fault;
 use super::grpc::{Grpc, Heard};
-use super::link::{Link, Names};
+use super::link::Link;
 use super::rest::Rest;
-use super::wire::ServiceInfo;
-use crate::held::{Change, Holdings, Records};
+use crate::held::Holdings;
 use crate::reconcile::{Reconcile, Step};
 use crate::session::random;
-use crate::text::shorten;
 use crate::{Error, Event, EventSender};
 
 /// How often the server is asked whether it is there: more often than it could be restarted unnoticed.
@@ -42,8 +42,6 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a push may take to deliver what a comparison saw: well above every delay inside Nacos.
 const CATCH_UP: Duration = Duration::from_secs(5);
-/// Of a name that can't be used.
-const MAX_SHOWN_BYTES: usize = 100;
 
 /// What survives a session.
 #[derive(Debug, Default)]
@@ -53,6 +51,8 @@ pub(super) struct Known {
     places: BTreeMap<ServiceName, Place>,
     pub(super) confirmed: Option<Confirmed>,
     pub(super) epochs: Epochs,
+    /// Of a session that was cut, too: another cut takes nobody's time away.
+    settling: Option<Settling>,
     /// Whether the latest session brought a listing.
     pub(super) listed: bool,
     /// The server wants its clients elsewhere.
@@ -84,18 +84,17 @@ struct Session<'a> {
     events: &'a EventSender,
     known: &'a mut Known,
     endpoint: usize,
-    /// The other members, to be asked since when they run.
-    others: Vec<(usize, Link)>,
+    /// To be asked since when they run, this one, too.
+    members: Vec<(usize, Link)>,
     asking: Asking,
     followed: Followed,
     doubts: Doubts,
     /// The first sign of life, and the latest.
     began: Instant,
     heard: Instant,
-    epoch: Result<String, String>,
+    epoch: Result<Run, String>,
     /// Until the first listing is complete.
     listing: Option<Listing>,
-    settling: Option<Settling>,
     /// Names that no service can have here, by group.
     unusable: BTreeMap<Arc<str>, Vec<Rejection>>,
     /// Groups that are being listed again.
@@ -135,7 +134,9 @@ pub(super) async fn run(
     let began = Instant::now();
     events.syncing();
     let epoch = rest.epoch(token).await;
-    let mut asking = Asking::new(config, Link::new(Arc::clone(&shared), rest, grpc));
+    let link = Link::new(Arc::clone(&shared), rest, grpc);
+    let members = members(&shared, endpoint, &link).await?;
+    let mut asking = Asking::new(config, link);
     if let Some(login) = login {
         asking.logged_in(login, began);
     }
@@ -144,7 +145,7 @@ pub(super) async fn run(
         events,
         known,
         endpoint,
-        others: others(&shared, endpoint).await?,
+        members,
         asking,
         followed: Followed::default(),
         doubts: Doubts::default(),
@@ -152,7 +153,6 @@ pub(super) async fn run(
         heard: began,
         epoch,
         listing: None,
-        settling: None,
         unusable: BTreeMap::new(),
         discovering: BTreeSet::new(),
         checking: false,
@@ -164,15 +164,17 @@ pub(super) async fn run(
     session.follow(&mut heard).await
 }
 
-async fn others(config: &Arc<Config>, endpoint: usize) -> Result<Vec<(usize, Link)>, Error> {
-    let mut others = Vec::new();
+async fn members(config: &Arc<Config>, endpoint: usize, own: &Link) -> Result<Vec<(usize, Link)>, Error> {
+    let mut members = Vec::new();
     for (index, url) in config.endpoints.iter().enumerate() {
-        if index != endpoint {
-            let rest = Arc::new(Rest::open(config, url).await?);
-            others.push((index, Link::new(Arc::clone(config), rest, None)));
-        }
+        let link = if index == endpoint {
+            own.clone()
+        } else {
+            Link::new(Arc::clone(config), Arc::new(Rest::open(config, url).await?), None)
+        };
+        members.push((index, link));
     }
-    Ok(others)
+    Ok(members)
 }
 
 impl Session<'_> {
@@ -197,6 +199,7 @@ impl Session<'_> {
         self.timers
             .insert(Timer::Reconcile, now + jittered(self.config.reconcile));
         self.timers.insert(Timer::Progress, now + PROGRESS_INTERVAL);
+        self.ask_since_when();
     }
 
     async fn follow(mut self, heard: &mut Option<mpsc::Receiver<Heard>>) -> Result<Infallible, Error> {
@@ -265,7 +268,7 @@ impl Session<'_> {
             }
             Timer::Compare => self.compare_next().await?,
             Timer::Settled => {
-                for name in self.settling.take().map(Settling::into_names).unwrap_or_default() {
+                for name in self.known.settling.take().map(Settling::into_names).unwrap_or_default() {
                     self.read(&name, Why::Doubt);
                 }
             }
@@ -283,24 +286,20 @@ impl Session<'_> {
         for name in unreadable {
             self.read(&name, Why::Doubt);
         }
-        for (index, link) in &self.others {
-            self.asking.ask(Question::Epoch(*index, link.clone()));
-        }
+        self.ask_since_when();
         if self.followed.names().next().is_none() {
             self.explain_emptiness();
         }
     }
 
-    fn explain_emptiness(&mut self) {
-        self.asking.ask(Question::Explain);
+    fn ask_since_when(&mut self) {
+        for (index, link) in &self.members {
+            self.asking.ask(Question::Epoch(*index, link.clone()));
+        }
     }
 
-    fn discover(&mut self, groups: &BTreeSet<Arc<str>>) {
-        for group in groups {
-            if self.discovering.insert(Arc::clone(group)) {
-                self.asking.ask(Question::Names(Arc::clone(group)));
-            }
-        }
+    fn explain_emptiness(&mut self) {
+        self.asking.ask(Question::Explain);
     }
 
     fn read(&mut self, name: &ServiceName, why: Why) {
@@ -317,7 +316,9 @@ impl Session<'_> {
 
     async fn take(&mut self, done: Done) -> Result<(), Error> {
         let Done { question, outcome, at } = done;
-        self.alive(at)?;
+        if question.is_answered_by_the_server() {
+            self.alive(at)?;
+        }
         match (question, outcome) {
             (Question::Names(group), Ok(Answer::Names(names))) => self.take_names(&group, names).await?,
             (Question::Names(group), Err(reason)) => {
@@ -340,7 +341,9 @@ impl Session<'_> {
             (Question::Compare(..), _) => self.compare_next().await?,
             (Question::Check, _) => self.checking = false,
             (Question::Login, Ok(Answer::Login(login))) => self.asking.logged_in(login, at),
-            (Question::Epoch(index, _), Ok(Answer::Epoch(Ok(epoch)))) => self.known.epochs.note(index, epoch, at),
+            (Question::Epoch(index, _), Ok(Answer::Epoch(Ok(epoch)))) => {
+                self.known.epochs.hear(self.known.confirmed, index, epoch, at);
+            }
             (Question::Explain, Ok(Answer::Explanation(reason))) => self.doubts.emptiness = reason,
             (
                 Question::Names(_) | Question::Login | Question::Epoch(..) | Question::Explain | Question::Forget(_),
@@ -349,190 +352,6 @@ impl Session<'_> {
         }
         self.finish_listing().await?;
         self.tell_doubts().await
-    }
-
-    async fn take_names(&mut self, group: &Arc<str>, found: Names) -> Result<(), Error> {
-        self.discovering.remove(group);
-        if found.whole {
-            self.doubts.restless.remove(&**group);
-        } else {
-            self.doubts.restless.insert((**group).into());
-        }
-        self.followed.list(group, &found.names);
-        let mut unusable = Vec::new();
-        for name in &found.names {
-            let place = Place::new(group, name);
-            if place.is_dubbo_bookkeeping() {
-                continue;
-            }
-            match place.service(self.config.service_name) {
-                Ok(service) => self.find(&service, place),
-                Err(error) => unusable.push(Rejection {
-                    provenance: Provenance::new(&shorten(&place.to_string(), MAX_SHOWN_BYTES), "", b"", 0),
-                    reason: format!("the service has no usable name: {error}"),
-                }),
-            }
-        }
-        let changed = self
-            .unusable
-            .get(group)
-            .map_or(!unusable.is_empty(), |told| *told != unusable);
-        self.unusable.insert(Arc::clone(group), unusable);
-        if let Some(listing) = &mut self.listing {
-            listing.groups.remove(group);
-            return Ok(());
-        }
-        self.timers
-            .entry(Timer::Discover)
-            .or_insert_with(|| Instant::now() + self.config.discovery);
-        if !found.names.is_empty() {
-            self.doubts.emptiness = None;
-        }
-        if changed {
-            let rejections = self.unusable();
-            self.events.send(Event::Unattributed { rejections }).await?;
-        }
-        self.forget_unlisted();
-        Ok(())
-    }
-
-    fn unusable(&self) -> Vec<Rejection> {
-        self.unusable.values().flatten().cloned().collect()
-    }
-
-    /// Begins to follow a service that is new.
-    fn find(&mut self, name: &ServiceName, place: Place) {
-        self.known.places.insert(name.clone(), place.clone());
-        if let Some((place, turn)) = self.followed.discover(name, place) {
-            self.asking.ask(Question::Read(name.clone(), place, turn));
-            if let Some(listing) = &mut self.listing {
-                listing.open.insert(name.clone());
-            }
-        }
-    }
-
-    /// Lets go of services that the server neither lists nor has instances of.
-    fn forget_unlisted(&mut self) {
-        for name in self.followed.unlisted() {
-            if self.known.holdings.holds(&name) || self.doubts.is_unreadable(&name) {
-                continue;
-            }
-            self.known.places.remove(&name);
-            if let Some(place) = self.followed.forget(&name)
-                && self.config.protocol == Protocol::Grpc
-            {
-                self.asking.ask(Question::Forget(place));
-            }
-        }
-    }
-
-    async fn pushed(&mut self, info: ServiceInfo) -> Result<(), Error> {
-        let (group, name) = info.place();
-        let groups = self.config.groups();
-        // A push that names no group is about the only one there is.
-        let only = groups.first().filter(|_| groups.len() == 1);
-        let Some(group) = group.or(only.copied()) else {
-            return Ok(());
-        };
-        let place = Place::new(group, name);
-        let Ok(name) = place.service(self.config.service_name) else {
-            return Ok(());
-        };
-        if !self.followed.follows(&name) {
-            return Ok(());
-        }
-        let newer = self.followed.push(&name, info.last_ref_time.unwrap_or_default());
-        let is_whole = newer && !info.is_protected();
-        match info.hosts.filter(|hosts| is_whole && !hosts.is_empty()) {
-            Some(hosts) => {
-                let content = Content {
-                    hosts,
-                    ..Content::default()
-                };
-                self.take_content(&name, &place, &content, Why::Doubt).await?;
-            }
-            // Emptiness is asked for, and so is whether instances are as healthy as they are shown.
-            None => self.read(&name, Why::Doubt),
-        }
-        self.tell_doubts().await
-    }
-
-    async fn take_answer(
-        &mut self,
-        name: &ServiceName,
-        turn: Turn,
-        outcome: Result<Option<Content>, String>,
-    ) -> Result<(), Error> {
-        let content = match outcome {
-            Ok(content) => content,
-            Err(reason) => {
-                self.doubts.unreadable(name, reason);
-                None
-            }
-        };
-        let written = content.as_ref().map(|content| content.written);
-        let (taken, next) = self.followed.answered(name, turn, written);
-        let asked_again = next.is_some();
-        if let Some((place, turn)) = next {
-            self.asking.ask(Question::Read(name.clone(), place, turn));
-        }
-        if let (true, Some(content), Some(place)) = (taken, &content, self.followed.place(name).cloned()) {
-            self.doubts.readable(name);
-            self.take_content(name, &place, content, turn.why).await?;
-        }
-        if let Some(listing) = &mut self.listing
-            && !asked_again
-        {
-            listing.open.remove(name);
-        }
-        if self.config.protocol == Protocol::Http && !asked_again {
-            self.followed.poll_at(name, Instant::now() + self.config.poll);
-        }
-        Ok(())
-    }
-
-    async fn take_content(
-        &mut self,
-        name: &ServiceName,
-        place: &Place,
-        content: &Content,
-        why: Why,
-    ) -> Result<(), Error> {
-        let records = decode::records(self.config, place, content);
-        self.note_protection(name, content);
-        if let Some(listing) = &mut self.listing {
-            listing.fresh.insert(name.clone(), records);
-            return Ok(());
-        }
-        if why == Why::Poll && records.is_empty() && self.known.holdings.holds(name) {
-            self.read(name, Why::Doubt);
-            return Ok(());
-        }
-        self.apply(name, records).await
-    }
-
-    async fn apply(&mut self, name: &ServiceName, records: Records) -> Result<(), Error> {
-        let proven = !self.is_settling(name);
-        let event = match self.known.holdings.take(name, records, proven) {
-            None => return Ok(()),
-            Some(Change::Applied(service)) => Event::Apply { service, revision: 0 },
-            Some(Change::Deleted(name)) => Event::Delete { name, revision: 0 },
-        };
-        self.events.send(event).await
-    }
-
-    fn note_protection(&mut self, name: &ServiceName, content: &Content) {
-        let source = self.events.source();
-        if content.healthy.is_some() {
-            if self.protected.insert(name.clone()) {
-                tracing::warn!(
-                    %source, service = %name,
-                    "protectThreshold is reached: Nacos shows all instances as healthy, and is not believed"
-                );
-            }
-        } else if self.protected.remove(name) {
-            tracing::info!(%source, service = %name, "protectThreshold is not reached any more");
-        }
     }
 
     async fn tell_doubts(&mut self) -> Result<(), Error> {

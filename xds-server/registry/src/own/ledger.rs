@@ -7,6 +7,7 @@
 //! A lease runs only while somebody listens. After a restart, and after a pause in which no renewal could have been
 //! taken, every lease has its whole time again: nobody is evicted because we were away.
 
+mod limits;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::time::Duration;
 use leadsman_core::model::ServiceName;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::limits::Limits;
 use super::model::{Content, Guard, Key, Lease, Receipt, Refusal, Registration};
 
 /// The longest time between two turns that counts as having listened. Above what a busy machine takes, below the time
@@ -24,25 +26,6 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 const OBITUARY: Duration = Duration::from_mins(5);
 /// Instances of which that is said: with more, the oldest are forgotten first.
 const MAX_OBITUARIES: usize = 1000;
-
-/// How much may be registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) instances: usize,
-    pub(super) services: usize,
-    pub(super) instances_per_service: usize,
-}
-
-impl Default for Limits {
-    /// Some 100 MiB of memory and file when all of it is used with the largest metadata.
-    fn default() -> Self {
-        Self {
-            instances: 50_000,
-            services: 10_000,
-            instances_per_service: 5_000,
-        }
-    }
-}
 
 /// One instance, as it is kept and as it is written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -296,9 +279,12 @@ impl Ledger {
     pub(super) fn take_back(&mut self) {
         self.entries.clear();
         while let Some(Undo { key, before, revision }) = self.undo.pop() {
-            self.take(&key);
+            let after = self.take(&key);
             self.revision = revision;
             if let Some(Slot { held, deadline }) = before {
+                // Whoever spoke for the instance was heard, whatever became of what it said.
+                let heard = after.filter(|after| after.held.lease == held.lease);
+                let deadline = heard.map_or(deadline, |after| after.deadline.max(deadline));
                 self.insert(key, held, deadline);
             }
         }
@@ -315,22 +301,9 @@ impl Ledger {
     }
 
     fn check_room(&self, service: &ServiceName) -> Result<(), Refusal> {
-        let Limits {
-            instances,
-            services,
-            instances_per_service,
-        } = self.limits;
         let of_service = self.counts.get(service).copied().unwrap_or_default();
-        let full = if of_service >= instances_per_service {
-            format!("{service} has {of_service} instances, and a service may have no more")
-        } else if self.held.len() >= instances {
-            format!("{instances} instances are registered, and there may be no more")
-        } else if of_service == 0 && self.counts.len() >= services {
-            format!("{services} services are registered, and there may be no more")
-        } else {
-            return Ok(());
-        };
-        Err(Refusal::Full(full))
+        self.limits
+            .check(service, of_service, self.held.len(), self.counts.len())
     }
 
     fn next_revision(&mut self) -> u64 {

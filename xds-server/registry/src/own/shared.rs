@@ -84,7 +84,7 @@ impl Shared {
     async fn write(&self, registration: &Registration, before: Option<&Seen>) -> Result<Option<Receipt>, Refusal> {
         let own = before.filter(|seen| seen.is_of(registration));
         let draining = own.is_some_and(|seen| seen.origin.draining);
-        let former = before.map_or(0, |seen| seen.lease);
+        let former = before.and_then(Seen::own_lease).unwrap_or_default();
         let same = own.filter(|seen| seen.origin.ttl_seconds == registration.ttl_seconds && seen.lease != 0);
         let kept = match same {
             Some(seen) if self.writer.keep_alive(seen.lease).await? => Some(seen.lease),
@@ -166,8 +166,8 @@ impl Shared {
             };
             guard.check(key, seen.lease(), seen.version())?;
             if self.writer.delete_if(&self.path(key), seen.version).await?.is_some() {
-                if seen.lease != 0 {
-                    self.writer.revoke(seen.lease).await;
+                if let Some(lease) = seen.own_lease() {
+                    self.writer.revoke(lease).await;
                 }
                 return Ok(true);
             }
@@ -285,6 +285,11 @@ impl Seen {
 
     fn lease(&self) -> Lease {
         Lease(unsigned(self.lease))
+    }
+
+    /// The lease, if it was made for this record: whoever wrote a record by other means may keep more under one lease.
+    fn own_lease(&self) -> Option<i64> {
+        (self.origin.ttl_seconds > 0 && self.lease != 0).then_some(self.lease)
     }
 
     fn is_of(&self, registration: &Registration) -> bool {

@@ -18,6 +18,8 @@ use crate::{Error, http};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests on their way at once: enough to hide the round trip, few enough that an answer that can't be sent is found.
 pub(super) const PIPELINE: usize = 100;
+/// Nodes of one tree. Whoever reads more reads somebody else's.
+pub(super) const MAX_NODES: usize = 1_000_000;
 
 /// The requests after which connections were lost. A connection that is lost twice at the same place is no accident.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +96,12 @@ impl Link {
         Err(last)
     }
 
+    /// A connection that has a session already.
+    #[cfg(test)]
+    pub(super) fn over(connection: Connection, suspect: Suspect) -> Self {
+        Self { connection, suspect }
+    }
+
     async fn authenticate(&mut self, credentials: Option<&[u8]>) -> Result<(), Error> {
         let Some(credentials) = credentials else { return Ok(()) };
         match self.connection.authenticate("digest", credentials).await?.code {
@@ -142,12 +150,20 @@ impl Link {
         Ok(paths.iter().zip(answers).map(read).collect())
     }
 
-    /// The names below nodes, as [`Link::nodes`] reads their data.
-    pub(super) async fn children(&mut self, paths: &[String]) -> Result<Vec<Result<Vec<String>, Fault>>, Error> {
+    /// The names below nodes, `most` of them in all, as [`Link::nodes`] reads their data.
+    pub(super) async fn children(
+        &mut self,
+        paths: &[String],
+        most: usize,
+    ) -> Result<Vec<Result<Vec<String>, Fault>>, Error> {
         let answers = self.ask_all("the children of", paths, jute::GET_CHILDREN).await?;
+        let mut left = most;
         let read = |(path, answer): (&String, Answer)| {
             let mut body = checked(path, &answer)?;
-            body.texts().map_err(|error| Fault::Session(garbled(error)))
+            let names = body.texts(left).map_err(|error| Fault::Session(garbled(error)))?;
+            let names = names.ok_or_else(|| Fault::Session(too_many()))?;
+            left = left.saturating_sub(names.len());
+            Ok(names)
         };
         Ok(paths.iter().zip(answers).map(read).collect())
     }
@@ -234,6 +250,12 @@ fn refused(path: &str, code: i32) -> Error {
 
 fn garbled(error: jute::Garbled) -> Error {
     Error::Unavailable(error.to_string())
+}
+
+pub(super) fn too_many() -> Error {
+    Error::Misconfigured(format!(
+        "more than {MAX_NODES} nodes are below the prefix: choose a longer one"
+    ))
 }
 
 /// Says which server an error is about.

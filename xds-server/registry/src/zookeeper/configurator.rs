@@ -37,7 +37,7 @@ impl Rule {
         let rest = url.strip_prefix("override://")?;
         let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
         let authority = location.split('/').next().unwrap_or_default();
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, at)| at);
+        let (user, authority) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) => (host, Some(port.parse().ok()?).filter(|port| *port != 0)),
             None => (authority, None),
@@ -48,7 +48,9 @@ impl Rule {
         // A host without a port is a consumer's.
         let ours = host == ANY_HOST || port.is_some();
         let side = anyone("side") || parameter("side") == "consumer";
-        if !ours || !side || !anyone("application") || parse_flag(parameter("enabled")) == Some(false) {
+        // Where the application is not a parameter, the user is the application.
+        let anybody = matches!((parameter("application"), user), ("", "") | ("*", _));
+        if !ours || !side || !anybody || parse_flag(parameter("enabled")) == Some(false) {
             return None;
         }
         let condition = |(name, value): (&Cow<'_, str>, &Cow<'_, str>)| {
@@ -82,7 +84,7 @@ impl Rule {
                 endpoint.health = Health::Draining;
                 endpoint.health_reason = DISABLED.into();
             }
-            Some(false) if endpoint.health_reason.as_ref() == DISABLED => {
+            Some(false) if endpoint.health == Health::Draining => {
                 endpoint.health = Health::Unknown;
                 endpoint.health_reason = "".into();
             }
@@ -109,7 +111,10 @@ fn is_host(text: &str, at: Address) -> bool {
 }
 
 fn is_address(text: &str, at: Address) -> bool {
-    text.starts_with(ANY_HOST) || Address::parse(text).is_ok_and(|address| address == at)
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, "*"));
+    let host_ok = host == ANY_HOST || is_host(host, at);
+    // An IPv6 address without a port has colons, too.
+    (host_ok && (port == "*" || port == at.port().to_string())) || is_host(text, at)
 }
 
 #[cfg(test)]
@@ -162,6 +167,23 @@ mod tests {
                 "override://0.0.0.0/a?weight=7&providerAddresses=10.0.0.9:1",
                 "100 unknown",
             ),
+            ("override://0.0.0.0/a?weight=7&providerAddresses=0.0.0.0", "7 unknown"),
+            ("override://0.0.0.0/a?weight=7&providerAddresses=0.0.0.0:*", "7 unknown"),
+            (
+                "override://0.0.0.0/a?weight=7&providerAddresses=0.0.0.0:20880",
+                "7 unknown",
+            ),
+            (
+                "override://0.0.0.0/a?weight=7&providerAddresses=0.0.0.0:20881",
+                "100 unknown",
+            ),
+            ("override://0.0.0.0/a?weight=7&providerAddresses=10.0.0.1", "7 unknown"),
+            (
+                "override://0.0.0.0/a?weight=7&providerAddresses=10.0.0.2",
+                "100 unknown",
+            ),
+            ("override://shop@0.0.0.0/a?weight=7", "not for us"),
+            ("override://shop@0.0.0.0/a?weight=7&application=*", "7 unknown"),
             ("override://0.0.0.0/a?weight=heavy", "100 unknown"),
             ("override://0.0.0.0/a?timeout=1000", "100 unknown"),
             ("absent://0.0.0.0/a?weight=7", "not for us"),
@@ -184,6 +206,21 @@ mod tests {
             ("weight=7&group=*&version=*&~release=2", "100 unknown"),
         ] {
             assert_eq!(after(&format!("override://0.0.0.0/a?{query}"), &pairs), says, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_provider_that_is_switched_off_can_be_switched_on_by_a_rule() {
+        let rule = Rule::parse("override://10.0.0.1:20880/a?disabled=false").unwrap();
+        for (health, reason, after) in [
+            (Health::Draining, "enabled=false", "unknown"),
+            (Health::Draining, DISABLED, "unknown"),
+            (Health::Unhealthy, "", "unhealthy"),
+        ] {
+            let mut endpoint = provider(&[]);
+            (endpoint.health, endpoint.health_reason) = (health, reason.into());
+            rule.apply(&mut endpoint);
+            assert_eq!(endpoint.health.as_str(), after);
         }
     }
 

@@ -50,7 +50,8 @@ pub(super) struct Connection {
     /// How long the server may be silent; it is asked for a sign of life well before.
     patience: Duration,
     heard: Instant,
-    pinged: Instant,
+    /// When something was sent. A server ends the session of a client that is silent, however much it tells it itself.
+    sent: Instant,
     /// When somebody last cared.
     driven: Instant,
 }
@@ -79,7 +80,7 @@ impl Connection {
             xid: 0,
             patience,
             heard: now,
-            pinged: now,
+            sent: now,
             driven: now,
         };
         let asked = i32::try_from(asked.as_millis()).unwrap_or(i32::MAX);
@@ -191,14 +192,21 @@ impl Connection {
         }
         self.driven = now;
         let dead_at = self.heard + self.patience;
-        let ping_at = self.heard.max(self.pinged) + self.patience / 3;
+        let ping_at = self.sent + self.patience / 3;
         let writes = self.unflushed || !self.outgoing.is_empty();
         self.incoming.reserve(CHUNK);
         let (mut reader, writer) = tokio::io::split(&mut self.stream);
         tokio::select! {
-            // What is to be written has an end, and what has arrived counts more than a clock.
+            // What is to be written has an end, a sign of life is due whatever arrives, and what has arrived counts more
+            // than the clock.
             biased;
-            written = write(writer, &mut self.outgoing, &mut self.unflushed), if writes => written.map_err(lost)?,
+            written = write(writer, &mut self.outgoing, &mut self.unflushed), if writes => {
+                written.map_err(lost)?;
+                self.sent = Instant::now();
+            }
+            () = sleep_until(ping_at), if !writes => {
+                self.outgoing.extend_from_slice(&jute::ping());
+            }
             read = reader.read_buf(&mut self.incoming) => {
                 if read.map_err(lost)? == 0 {
                     return Err(Error::Unavailable("the server ended the connection".to_owned()));
@@ -207,10 +215,6 @@ impl Connection {
             }
             () = sleep_until(dead_at) => {
                 return Err(Error::Unavailable(format!("the server was silent for {:?}", self.patience)));
-            }
-            () = sleep_until(ping_at) => {
-                self.pinged = Instant::now();
-                self.outgoing.extend_from_slice(&jute::ping());
             }
         }
         Ok(())

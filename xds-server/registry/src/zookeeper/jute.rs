@@ -53,7 +53,7 @@ impl Output {
         self
     }
 
-    fn long(mut self, value: i64) -> Self {
+    pub(super) fn long(mut self, value: i64) -> Self {
         self.0.extend(value.to_be_bytes());
         self
     }
@@ -137,13 +137,17 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Garbled)
     }
 
-    /// The names below a node.
-    pub(super) fn texts(&mut self) -> Result<Vec<String>, Garbled> {
+    /// The names below a node; `None` when they are more than `most`. In memory a short name is far larger than here.
+    pub(super) fn texts(&mut self, most: usize) -> Result<Option<Vec<String>>, Garbled> {
+        let count = usize::try_from(self.int()?).unwrap_or_default();
+        if count > most {
+            return Ok(None);
+        }
         let mut texts = Vec::new();
-        for _ in 0..self.int()? {
+        for _ in 0..count {
             texts.push(self.text()?.to_owned());
         }
-        Ok(texts)
+        Ok(Some(texts))
     }
 
     /// The state of a node, without data.
@@ -160,10 +164,18 @@ impl<'a> Input<'a> {
             birth: Birth { czxid, ctime },
             mzxid,
             newest: czxid.max(mzxid).max(pzxid),
-            ephemeral: owner != 0,
+            ephemeral: is_session(owner),
             has_children: children > 0,
         })
     }
+}
+
+/// Whether the owner of a node is a session. Containers and nodes with a time to live say so in the same place.
+fn is_session(owner: i64) -> bool {
+    const CONTAINER: i64 = i64::MIN;
+    const TIME_TO_LIVE: u8 = 0xff;
+    let [first, ..] = owner.to_be_bytes();
+    owner != 0 && owner != CONTAINER && first != TIME_TO_LIVE
 }
 
 /// What a watch tells. It carries no data.
@@ -233,10 +245,25 @@ mod tests {
             assert_eq!(Input(&bytes).bytes(), Err(Garbled), "{hostile}");
         }
         let many = Output::default().int(i32::MAX).bytes(b"a").0;
-        assert_eq!(Input(&many).texts(), Err(Garbled));
+        assert_eq!(Input(&many).texts(usize::MAX), Err(Garbled));
+        assert_eq!(Input(&many).texts(1_000_000), Ok(None));
         assert_eq!(Input(&Output::default().int(-1).0).bytes(), Ok(&[][..]));
-        assert_eq!(Input(&Output::default().int(-7).0).texts(), Ok(vec![]));
+        assert_eq!(Input(&Output::default().int(-7).0).texts(1), Ok(Some(vec![])));
         assert_eq!(Input(&Output::default().bytes(b"\xff").0).text(), Err(Garbled));
+    }
+
+    #[test]
+    fn only_a_session_makes_a_node_ephemeral() {
+        let ephemeral = |owner: i64| {
+            let begin = Output::default().long(1).long(1).long(1).long(1).int(0).int(0).int(0);
+            let bytes = begin.long(owner).int(0).int(0).long(1).0;
+            Input(&bytes).stat().unwrap().ephemeral
+        };
+        assert!(ephemeral(0x0100_7b3a_0000_0001) && ephemeral(7));
+        // No owner, a container, a node with a time to live of a second.
+        for lasting in [0, i64::MIN, i64::from_be_bytes([0xff, 0, 0, 0, 0, 0, 3, 0xe8])] {
+            assert!(!ephemeral(lasting), "{lasting:#x}");
+        }
     }
 
     #[test]
@@ -263,7 +290,7 @@ mod tests {
         #[test]
         fn no_bytes_can_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let input = Input(&bytes);
-            let _ = ({ input }.text(), { input }.texts(), { input }.stat(), event(1, input), { input }.bytes());
+            let _ = ({ input }.text(), { input }.texts(9), { input }.stat(), event(1, input), { input }.bytes());
         }
     }
 }

@@ -4,14 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use super::client::{Birth, Fault, Link, Node, PIPELINE};
+use super::client::{Birth, Fault, Link, MAX_NODES, Node, PIPELINE};
 use super::config::Config;
 use super::layout::is_ignored;
 use super::records::Records;
 use crate::{Error, EventSender};
-
-/// Nodes of one tree. Whoever reads more reads somebody else's.
-const MAX_NODES: usize = 1_000_000;
 
 /// What a reading found.
 #[derive(Debug)]
@@ -91,7 +88,8 @@ impl Walk<'_> {
 
     async fn descend(&mut self, parents: &[String]) -> Result<Vec<String>, Error> {
         let mut below = Vec::new();
-        for (parent, read) in parents.iter().zip(self.link.children(parents).await?) {
+        let left = MAX_NODES.saturating_sub(self.met);
+        for (parent, read) in parents.iter().zip(self.link.children(parents, left).await?) {
             match read {
                 Ok(names) => below.extend(names.iter().map(|name| join(parent, name))),
                 Err(fault) => self.fail(parent, fault).await?,
@@ -100,11 +98,6 @@ impl Walk<'_> {
         let (layout, root) = (self.config.layout, self.config.root());
         below.retain(|path| !is_ignored(layout, root, path));
         self.met += below.len();
-        if self.met > MAX_NODES {
-            return Err(Error::Misconfigured(format!(
-                "more than {MAX_NODES} nodes are below {root}: choose a longer prefix"
-            )));
-        }
         Ok(below)
     }
 

@@ -113,6 +113,16 @@ impl Records {
         }
     }
 
+    /// What a listing does not show any more of the records before it: nodes that said something of a service. Those that
+    /// are to `stay` for a while are taken over.
+    pub(super) fn await_missing(&mut self, before: &Self, mut stay: impl FnMut(&str) -> bool) {
+        for (path, held) in &before.nodes {
+            if held.content.service().is_some() && !self.nodes.contains_key(path) && stay(path) {
+                self.set(Arc::clone(path), held.clone());
+            }
+        }
+    }
+
     /// Every service; from here on, only what changes is told.
     pub(super) fn snapshot(&mut self) -> Vec<Service> {
         self.touched.clear();

@@ -10,12 +10,13 @@ use std::time::Duration;
 use leadsman_core::model::Evidence;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use super::client::{Birth, Fault, Link, PIPELINE};
+use super::client::{Birth, Fault, Link, MAX_NODES, Node, PIPELINE, too_many};
 use super::config::Config;
 use super::jute::{Event as Told, Happening};
 use super::layout::is_ignored;
 use super::listing::{Listing, list};
 use super::records::{Change, Records};
+use crate::layout::entry::below;
 use crate::session::Untold;
 use crate::{Error, Event, EventSender};
 
@@ -33,7 +34,11 @@ pub(super) struct Known {
     /// What could not be read, as it was told.
     impairment: Option<String>,
     untold: Untold,
+    removals: Removals,
 }
+
+/// Nodes that are not there, and when their grace is over.
+type Removals = BTreeMap<String, Instant>;
 
 /// By what an ensemble is known again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +60,7 @@ struct Session<'a> {
     unreadable: BTreeSet<String>,
     /// Nodes that have to be read again.
     changed: BTreeSet<String>,
-    /// Deleted nodes, and when their grace is over.
-    removals: BTreeMap<String, Instant>,
+    removals: &'a mut Removals,
 }
 
 /// Runs a session on a fresh connection.
@@ -70,13 +74,14 @@ pub(super) async fn run(
     link.sync(config.root()).await?;
     let listing = list(config, &mut link, events, known.records.as_ref()).await?;
     let Listing {
-        records,
+        mut records,
         newest,
         prefix,
         unreadable,
     } = listing;
     let now = Seen { newest, prefix };
     let evidence = known.untold.note(evidence(known.seen, now, &unreadable));
+    known.removals = missing(&evidence, &mut records, known);
     let mut session = Session {
         config,
         link,
@@ -87,10 +92,27 @@ pub(super) async fn run(
         records: known.records.insert(records),
         unreadable,
         changed: BTreeSet::new(),
-        removals: BTreeMap::new(),
+        removals: &mut known.removals,
     };
     session.resync(evidence).await?;
     session.follow().await
+}
+
+/// Instances also register anew while a session begins: with a new leader, most of them at that moment. So what a listing
+/// does not show has the same grace, unless the catalog has to judge it, and never a second one.
+fn missing(evidence: &Evidence, records: &mut Records, known: &Known) -> Removals {
+    let mut removals = Removals::new();
+    if let (Evidence::Complete | Evidence::Partial { .. }, Some(before)) = (evidence, &known.records) {
+        let now = Instant::now();
+        records.await_missing(before, |path| {
+            let due = known.removals.get(path).copied().unwrap_or(now + GRACE);
+            if due > now {
+                removals.insert(path.to_owned(), due);
+            }
+            due > now
+        });
+    }
+    removals
 }
 
 /// Whether a listing may be believed to be newer than everything seen before.
@@ -183,7 +205,8 @@ impl Session<'_> {
             }
         }
         // A transaction on a node that is not read leaves no trace in those that are.
-        if path == self.config.root() || is_ignored(self.config.layout, self.config.root(), &path) {
+        let root = self.config.root();
+        if path == root || below(root, &path).is_none() || is_ignored(self.config.layout, root, &path) {
             return;
         }
         self.advance(zxid.unwrap_or_default());
@@ -203,33 +226,45 @@ impl Session<'_> {
 
     /// Reads what changed, lets go of what stayed away, and says what came of it.
     async fn settle(&mut self) -> Result<(), Error> {
-        let changed: Vec<String> = std::mem::take(&mut self.changed).into_iter().collect();
-        for paths in changed.chunks(PIPELINE) {
+        let now = Instant::now();
+        // What is to go is looked at once more: that it came back may be known to the server, and not yet here.
+        let due = self.removals.iter().filter(|(_, due)| **due <= now);
+        let due = due.map(|(path, _)| path.clone());
+        let paths: Vec<String> = std::mem::take(&mut self.changed).into_iter().chain(due).collect();
+        for paths in paths.chunks(PIPELINE) {
             for (path, read) in paths.iter().zip(self.link.nodes(paths).await?) {
-                match read {
-                    Ok(node) => {
-                        self.advance(node.newest);
-                        self.unreadable.remove(path);
-                        self.records.put(path, &node, None);
-                    }
-                    Err(Fault::Gone) => {
-                        self.removals
-                            .entry(path.clone())
-                            .or_insert_with(|| Instant::now() + GRACE);
-                    }
-                    Err(Fault::NoAuth) => {
-                        self.unreadable.insert(path.clone());
-                    }
-                    Err(Fault::Session(error)) => return Err(error),
-                }
+                self.take(path, read, now)?;
             }
         }
-        let now = Instant::now();
-        for (path, _) in self.removals.extract_if(.., |_, due| *due <= now) {
-            self.unreadable.remove(&path);
-            self.records.remove(&path);
+        if self.records.len() > MAX_NODES {
+            return Err(too_many());
         }
         self.tell().await
+    }
+
+    fn take(&mut self, path: &str, read: Result<Node, Fault>, now: Instant) -> Result<(), Error> {
+        match read {
+            Ok(node) => {
+                self.advance(node.newest);
+                self.removals.remove(path);
+                self.unreadable.remove(path);
+                self.records.put(path, &node, None);
+            }
+            Err(Fault::Gone) => {
+                let due = *self.removals.entry(path.to_owned()).or_insert(now + GRACE);
+                if due <= now {
+                    self.removals.remove(path);
+                    self.unreadable.remove(path);
+                    self.records.remove(path);
+                }
+            }
+            Err(Fault::NoAuth) => {
+                self.removals.remove(path);
+                self.unreadable.insert(path.to_owned());
+            }
+            Err(Fault::Session(error)) => return Err(error),
+        }
+        Ok(())
     }
 
     async fn tell(&mut self) -> Result<(), Error> {
@@ -301,40 +336,4 @@ async fn until(due: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ensemble_is_known_again_by_its_transactions_and_its_prefix() {
-        let nothing = BTreeSet::new();
-        let locked: BTreeSet<String> = ["/a".to_owned(), "/b".to_owned()].into();
-        let born = |czxid| Birth { czxid, ctime: 1 };
-        let is = |newest, prefix: Option<i64>| Seen {
-            newest,
-            prefix: prefix.map(born),
-        };
-        let judge = |seen: Option<Seen>, now, unreadable| evidence(seen, now, unreadable);
-        let new = |why: &str| Evidence::NewEpoch { why: why.to_owned() };
-        assert_eq!(judge(None, is(5, None), &nothing), Evidence::Complete);
-        assert_eq!(judge(Some(is(5, None)), is(5, Some(3)), &nothing), Evidence::Complete);
-        assert_eq!(
-            judge(Some(is(5, Some(3))), is(9, Some(3)), &nothing),
-            Evidence::Complete
-        );
-        assert_eq!(
-            judge(Some(is(31, Some(3))), is(5, Some(3)), &locked),
-            new("the newest transaction was 0x1f and is 0x5")
-        );
-        for created in [None, Some(8)] {
-            assert_eq!(
-                judge(Some(is(5, Some(3))), is(9, created), &nothing),
-                new("the prefix was deleted, or is another one than before")
-            );
-        }
-        let why = "/a and 1 other nodes may not be read; what was known of them is kept".to_owned();
-        assert_eq!(
-            judge(Some(is(5, None)), is(6, None), &locked),
-            Evidence::Partial { why }
-        );
-    }
-}
+mod tests;

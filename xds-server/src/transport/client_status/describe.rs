@@ -30,24 +30,25 @@ pub(super) fn client(node: &Node, holdings: Vec<Holdings>, contents: bool) -> Cl
     ClientConfig {
         node: Some(describe_node(node)),
         generic_xds_configs: generic.collect(),
-        xds_config: requested.iter().map(of_type).collect(),
+        xds_config: requested.iter().filter_map(of_type).collect(),
         ..ClientConfig::default()
     }
 }
 
-/// The status of a type; what is in it stands among the generic ones.
-fn of_type(holdings: &Holdings) -> PerXdsConfig {
+/// The status of a type; what is in it stands among the generic ones. The API knows only types of Envoy's here.
+fn of_type(holdings: &Holdings) -> Option<PerXdsConfig> {
     let dump = match holdings.kind {
         ResourceType::Cluster => Dump::ClusterConfig(ClustersConfigDump::default()),
         ResourceType::Endpoint => Dump::EndpointConfig(EndpointsConfigDump::default()),
         ResourceType::Listener => Dump::ListenerConfig(ListenersConfigDump::default()),
         ResourceType::Route => Dump::RouteConfig(RoutesConfigDump::default()),
+        ResourceType::ServiceEntry => return None,
     };
-    PerXdsConfig {
+    Some(PerXdsConfig {
         status: config_status(Some(holdings.tally().worst())).into(),
         per_xds_config: Some(dump),
         ..PerXdsConfig::default()
-    }
+    })
 }
 
 fn resource(kind: ResourceType, holding: &Holding, refusal: Option<&Refusal>, contents: bool) -> GenericXdsConfig {

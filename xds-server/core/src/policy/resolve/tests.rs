@@ -216,6 +216,46 @@ fn a_source_without_usable_endpoints_or_without_a_part_gets_nothing() {
 }
 
 #[test]
+fn a_service_is_unknown_while_nobody_who_has_a_part_of_it_has_answered() {
+    let listed = |catalog: &Catalog, parts: &[(&str, u8)]| {
+        let settings = ServiceSettings {
+            merge: percentage(parts),
+            ..ServiceSettings::default()
+        };
+        resolve(catalog, &orders(), &settings).listed
+    };
+    let silent = catalog(&[("new", None), ("old", Some(vec![up(1)]))]);
+    // Published, it would have no endpoint.
+    assert_eq!(listed(&silent, &[("new", 100), ("old", 0)]), Presence::Unknown);
+    assert_eq!(listed(&silent, &[("new", 100)]), Presence::Unknown);
+    assert_eq!(listed(&silent, &[("new", 99), ("old", 1)]), Presence::Known(true));
+    let mut answered = silent;
+    answered.resync(&src("new"), vec![], &Evidence::Complete, NOW);
+    assert_eq!(listed(&answered, &[("new", 100)]), Presence::Known(true));
+}
+
+#[test]
+fn a_source_with_a_part_of_the_traffic_is_asked_though_it_is_not_among_the_sources() {
+    let catalog = catalog(&[
+        ("a", Some(vec![up(1)])),
+        ("b", Some(vec![up(2)])),
+        ("c", Some(vec![up(3)])),
+    ]);
+    let settings = ServiceSettings {
+        sources: vec![src("a")],
+        merge: percentage(&[("a", 50), ("b", 50), ("c", 0)]),
+        ..ServiceSettings::default()
+    };
+    let resolution = resolve(&catalog, &orders(), &settings);
+    let ports: Vec<u16> = resolution
+        .published()
+        .map(|decision| decision.endpoint.address.port())
+        .collect();
+    assert_eq!(ports, [1, 2]);
+    assert_eq!(resolution.sources.len(), 2);
+}
+
+#[test]
 fn percentages_make_a_hundred() {
     let sum = |parts: &[(&str, u8)]| Percentages::new(parts.iter().map(|(name, part)| (src(name), *part)).collect());
     assert!(sum(&[("a", 100)]).is_ok() && sum(&[("a", 0), ("b", 100)]).is_ok());

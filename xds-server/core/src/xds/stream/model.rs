@@ -126,7 +126,9 @@ impl Client {
         match kind {
             ResourceType::Cluster => self.take_clusters(&response, &removed, answer),
             ResourceType::Endpoint => self.take_endpoints(&response, good, answer),
-            ResourceType::Listener | ResourceType::Route => unreachable!("never asked for"),
+            ResourceType::Listener | ResourceType::Route | ResourceType::ServiceEntry => {
+                unreachable!("never asked for")
+            }
         }
     }
 

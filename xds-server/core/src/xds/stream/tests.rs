@@ -3,6 +3,7 @@
 
 mod api_listener;
 mod hostile;
+mod istio;
 mod more;
 mod refusals;
 mod sotw;
@@ -118,6 +119,7 @@ impl World {
                 Some(ResourceType::Endpoint) => "EDS",
                 Some(ResourceType::Listener) => "LDS",
                 Some(ResourceType::Route) => "RDS",
+                Some(ResourceType::ServiceEntry) => "SE",
                 None => "other",
             };
             let sent = response.resources.iter().map(|resource| format!(" +{}", resource.name));

@@ -120,6 +120,11 @@ impl Subscription {
         Some(batch)
     }
 
+    /// Whether the client waits for a first list because it would drop what is not in it, and absence is no proof yet.
+    pub(in crate::xds) fn withholds(&self, snapshot: &Snapshot) -> bool {
+        self.started && self.claims && self.is_unsure_of_any(snapshot)
+    }
+
     /// Whether something that the client may hold may exist, although it is not there.
     fn is_unsure_of_any(&self, snapshot: &Snapshot) -> bool {
         let complete = snapshot.is_complete();
@@ -185,7 +190,7 @@ impl Subscription {
             ResourceType::Endpoint => (sotw || (!led && held.holds != Holds::Nothing)).then_some(self.kind),
             // The state of the world can't say that one name is missing.
             ResourceType::Listener | ResourceType::Route => (sotw && explicit).then_some(self.kind),
-            ResourceType::Cluster => None,
+            ResourceType::Cluster | ResourceType::ServiceEntry => None,
         };
         if let Some(void) = void.and_then(|kind| Resource::void(kind, name)) {
             let void = Arc::new(void);

@@ -11,11 +11,10 @@ use leadsman_core::model::ServiceName;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::super::client::{Answer, Link, Read};
+use super::super::client::{Answer, Link, NoAnswer, Read};
 use super::super::config::Config;
 use super::super::listing::READS_AT_ONCE;
 use super::{Done, Question};
-use crate::Error;
 
 /// Two blocking questions about a service begin at least this far apart: a service that never rests, or a server that
 /// answers at once for ever, must not keep both sides busy.
@@ -42,8 +41,8 @@ enum State {
     Reading,
     /// Has a connection of its own, and this question is asked next.
     Due(Read),
-    /// Has a connection of its own, and a question is in flight.
-    Asked(AbortHandle),
+    /// Has a connection of its own, and this question is in flight.
+    Asked(Read, AbortHandle),
 }
 
 #[derive(Debug)]
@@ -87,7 +86,7 @@ impl Turn {
         self.read == Read::Consistent
     }
 
-    pub(super) async fn ask(self, link: Link, name: &ServiceName) -> Result<Answer, Error> {
+    pub(super) async fn ask(self, link: Link, name: &ServiceName) -> Result<Answer, NoAnswer> {
         if let Some(when) = self.not_before {
             sleep_until(when).await;
         }
@@ -113,7 +112,7 @@ impl Followed {
 
     /// The services that have a connection of their own.
     pub(super) fn watched(&self) -> impl Iterator<Item = &ServiceName> {
-        let watched = |follow: &Follow| matches!(follow.state, State::Due(_) | State::Asked(_));
+        let watched = |follow: &Follow| matches!(follow.state, State::Due(_) | State::Asked(..));
         let services = self.services.iter();
         services
             .filter(move |(_, follow)| watched(follow))
@@ -144,9 +143,10 @@ impl Followed {
         };
         follow.reached = reached;
         match &follow.state {
-            State::Asked(question) => question.abort(),
+            State::Asked(Read::Blocking { .. }, question) => question.abort(),
             State::Due(_) => {}
-            State::Waiting | State::Reading => return,
+            // Begun anew with every doubt, a slow proof would never be complete.
+            State::Asked(..) | State::Waiting | State::Reading => return,
         }
         follow.state = State::Due(Read::Consistent);
         self.due.insert(name.clone());
@@ -175,7 +175,7 @@ impl Followed {
     /// A plain read was answered: the service is watched from there, or read again later.
     pub(super) fn settle(&mut self, name: &ServiceName, proven: bool, index: u64) {
         let follow = self.services.entry(name.clone()).or_insert_with(Follow::waiting);
-        let watched = matches!(follow.state, State::Due(_) | State::Asked(_));
+        let watched = matches!(follow.state, State::Due(_) | State::Asked(..));
         follow.doubted = false;
         if proven && (watched || self.watching < self.max_watches) {
             self.watching += usize::from(!watched);
@@ -196,18 +196,19 @@ impl Followed {
         };
         self.due.remove(name);
         match follow.state {
-            State::Asked(question) => {
+            State::Asked(_, question) => {
                 question.abort();
                 self.watching -= 1;
             }
             State::Due(_) => self.watching -= 1,
-            State::Waiting | State::Reading => {}
+            State::Reading => self.reading -= 1,
+            State::Waiting => {}
         }
     }
 
     /// Whether an answer belongs to the latest question about the service.
     pub(super) fn answered(&mut self, name: &ServiceName, turn: Turn) -> bool {
-        let Some(follow) = self.services.get(name) else {
+        let Some(follow) = self.services.get_mut(name) else {
             return false;
         };
         if follow.turn != turn.number {
@@ -215,6 +216,7 @@ impl Followed {
         }
         if matches!(follow.state, State::Reading) {
             self.reading -= 1;
+            follow.state = State::Waiting;
         }
         true
     }
@@ -258,7 +260,7 @@ impl Followed {
                 read,
                 not_before,
             };
-            follow.state = State::Asked(spawn(link, questions, name, turn));
+            follow.state = State::Asked(read, spawn(link, questions, name, turn));
         }
         self.ask_at = Instant::now() + PAUSE;
     }

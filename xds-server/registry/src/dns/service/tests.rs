@@ -46,7 +46,7 @@ async fn weight_zero_is_almost_never_beside_others_and_one_of_equals_alone() {
 }
 
 #[tokio::test]
-async fn the_lowest_priority_with_an_address_counts_and_the_others_wait() {
+async fn priorities_of_records_with_an_address_count_from_zero_without_a_gap() {
     srv(
         "_orders._tcp.example. SRV 5 1 9000 nowhere.example.
          _orders._tcp.example. SRV 10 1 9001 a.example.
@@ -54,8 +54,8 @@ async fn the_lowest_priority_with_an_address_counts_and_the_others_wait() {
          _orders._tcp.example. SRV 30 7 9003 a.example.
          a.example. A 10.0.0.1",
         "10.0.0.1:9001 w=1 unknown priority=10
-         10.0.0.1:9002 w=1 degraded (priority 20: used when those of priority 10 are not enough) priority=20
-         10.0.0.1:9003 w=7 degraded (priority 30: used when those of priority 10 are not enough) priority=30
+         10.0.0.1:9002 w=1 unknown rank 1 (priority 20: used when those before it are not enough) priority=20
+         10.0.0.1:9003 w=7 unknown rank 2 (priority 30: used when those before it are not enough) priority=30
          - _orders._tcp.example. SRV nowhere.example.:9000: nowhere.example. does not exist",
     );
 }

@@ -256,6 +256,10 @@ fn dubbo_interface_has_everything_in_the_key() {
         "a.B: tri://[::1]:50051 w=0 draining(disabled=true) group=g secure=true version=1.0"
     );
     assert_eq!(
+        read("dubbo%3A%2F%2F10.0.0.1%3A20880%2Fa.B%3Fdynamic%3Dfalse%26enabled%3Dfalse"),
+        "a.B: dubbo://10.0.0.1:20880 w=100 draining(enabled=false)"
+    );
+    assert_eq!(
         read("empty%3A%2F%2F0.0.0.0%2Fa.B"),
         "a.B: rejected: the URL is empty://: no provider"
     );

@@ -28,6 +28,7 @@ fn show(decoded: &Decoded) -> String {
         Some(Ok(endpoint)) => {
             let Endpoint {
                 address,
+                priority: _,
                 weight,
                 health,
                 health_reason,

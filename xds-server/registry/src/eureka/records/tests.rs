@@ -65,7 +65,7 @@ fn apply(records: &mut Records, delta: &[Record]) -> Vec<String> {
 }
 
 fn adopt(records: &mut Records, full: &[Record], order: Order) -> (u64, Vec<String>) {
-    let drift = records.adopt(full, order, &[]);
+    let drift = records.adopt(full, order, &[], Instant::now());
     (drift, say(&records.tell()))
 }
 
@@ -161,6 +161,38 @@ fn a_removed_instance_comes_back_by_its_own_word_or_when_the_removal_is_forgotte
 }
 
 #[test]
+fn a_removal_is_forgotten_where_there_are_no_deltas_too() {
+    let mut records = records();
+    let start = Instant::now();
+    records.apply(&[gone(written(8001, 5, 6))], start);
+    let full = [written(8001, 5, 5)];
+    let listed = |records: &mut Records, now| {
+        records.adopt(&full, Order::SamePeer, &[], now);
+        say(&records.tell())
+    };
+    let early = start + TOMBSTONE - Duration::from_millis(1);
+    assert_eq!(listed(&mut records, early), [""; 0]);
+    assert_eq!(listed(&mut records, start + TOMBSTONE), ["orders[8001]"]);
+}
+
+#[test]
+fn a_server_that_stamps_nothing_is_taken_at_its_last_word() {
+    let mut records = records();
+    let unstamped = || written(8001, 0, 0);
+    assert_eq!(apply(&mut records, &[unstamped()]), ["orders[8001]"]);
+    assert_eq!(apply(&mut records, &[gone(unstamped())]), ["-orders"]);
+    // It came back; both words are repeated for minutes.
+    for expected in [&["orders[8001]"][..], &[], &[]] {
+        assert_eq!(apply(&mut records, &[gone(unstamped()), unstamped()]), expected);
+    }
+    apply(&mut records, &[gone(unstamped())]);
+    assert_eq!(
+        adopt(&mut records, &[unstamped()], Order::Strict),
+        (1, vec!["orders[8001]".to_owned()])
+    );
+}
+
+#[test]
 fn a_listing_finds_what_was_lost_and_leaves_to_the_delta_what_it_tells() {
     let mut records = records();
     apply(&mut records, &[at(8001, 1), at(8002, 1), at(8003, 1)]);
@@ -169,7 +201,7 @@ fn a_listing_finds_what_was_lost_and_leaves_to_the_delta_what_it_tells() {
     let full = [at(8001, 1), at(7003, 2), at(8004, 2)];
     let missing: Vec<_> = records.missing(&full).iter().map(|(_, id)| id.to_string()).collect();
     assert_eq!(missing, ["2", "5"]);
-    let drift = records.adopt(&full, Order::Strict, &[at(8005, 9)]);
+    let drift = records.adopt(&full, Order::Strict, &[at(8005, 9)], Instant::now());
     assert_eq!(
         (drift, say(&records.tell())),
         (3, vec!["orders[7003 8001 8004 8005]".to_owned()])

@@ -15,7 +15,7 @@ fn read(config: &Config, place: &Place, hosts: &str, healthy: Option<&str>) -> R
     };
     let content = Content {
         hosts: list(hosts),
-        healthy: healthy.map(|hosts| identities(&list(hosts))),
+        truth: healthy.map(|hosts| Truth::Told(identities(&list(hosts)))),
         written: 0,
     };
     records(config, place, &content)
@@ -204,6 +204,23 @@ fn a_health_that_is_only_shown_is_not_believed() {
         .map(|o| o.as_ref().unwrap().health_reason.to_string())
         .collect();
     assert!(reasons.contains("protectThreshold"), "{reasons}");
+}
+
+#[test]
+fn a_health_that_nobody_tells_is_degraded_for_all() {
+    let hosts = r#"{"hosts":[{"ip":"10.0.0.1","port":1,"healthy":true},{"ip":"10.0.0.2","port":1,"healthy":true,"enabled":false}]}"#;
+    let content = Content {
+        hosts: parse::<ServiceInfo>("it", hosts.as_bytes()).unwrap().hosts.unwrap(),
+        truth: Some(Truth::Untold),
+        written: 0,
+    };
+    let records = records(&Config::new(vec![]), &Place::new("G", "a"), &content);
+    let health: Vec<_> = records
+        .values()
+        .flatten()
+        .map(|outcome| outcome.as_ref().unwrap().health)
+        .collect();
+    assert_eq!(health, [Health::Degraded, Health::Draining]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::super::config::{Config, Protocol};
+use super::super::continuity::Run;
 use super::super::decode::{Content, Place};
 use super::super::fault::Fault;
 use super::super::link::{Link, Names};
@@ -44,12 +45,23 @@ pub(super) enum Question {
     Explain,
 }
 
+impl Question {
+    /// Whether its answer shows that the server of this session lives: not what other members say, and not what is asked
+    /// aside, in whose answer a server may speak that was restarted meanwhile, or nobody at all.
+    pub(super) fn is_answered_by_the_server(&self) -> bool {
+        match self {
+            Self::Names(_) | Self::Read(..) | Self::Compare(..) | Self::Forget(_) | Self::Check => true,
+            Self::Login | Self::Epoch(..) | Self::Explain => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Answer {
     Names(Names),
     Content(Content),
     Login(Login),
-    Epoch(Result<String, String>),
+    Epoch(Result<Run, String>),
     Explanation(Option<String>),
     Done,
 }
@@ -185,9 +197,7 @@ impl Asking {
         let is_login = matches!(asked.question, Question::Login);
         let outcome = match outcome {
             Ok(answer) => Ok(answer),
-            Err(Fault::Refused(reason)) if is_login => return self.login_failed(reason, at),
-            Err(Fault::Denied(reason)) if is_login => return self.login_failed(reason, at),
-            Err(Fault::Session(Error::Unavailable(reason))) if is_login => return self.login_failed(reason, at),
+            Err(fault) if is_login => return self.login_failed(fault, at),
             Err(Fault::Session(error)) => return Err(error),
             Err(Fault::Refused(reason)) => Err(reason),
             Err(Fault::Denied(reason)) => {
@@ -215,12 +225,13 @@ impl Asking {
     }
 
     /// As long as nobody was refused, the old token is good enough to try again.
-    fn login_failed(&mut self, reason: String, at: Instant) -> Result<Option<Done>, Error> {
+    fn login_failed(&mut self, fault: Fault, at: Instant) -> Result<Option<Done>, Error> {
         self.logging_in = false;
+        let error = fault.into_error();
         if self.refused.is_some() {
-            return Err(Error::Denied(reason));
+            return Err(error);
         }
-        tracing::warn!(reason, "the token of Nacos can't be renewed");
+        tracing::warn!(%error, "the token of Nacos can't be renewed");
         self.renew_at = Some(at + LOGIN_PAUSE);
         Ok(None)
     }

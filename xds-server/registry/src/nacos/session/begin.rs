@@ -38,6 +38,12 @@ impl Settling {
     pub(super) fn into_names(self) -> BTreeSet<ServiceName> {
         self.names
     }
+
+    /// What of it is still missing, and still has time.
+    fn still(mut self, missing: &BTreeSet<ServiceName>, now: Instant) -> Option<Self> {
+        self.names.retain(|name| missing.contains(name));
+        (now < self.until && !self.names.is_empty()).then_some(self)
+    }
 }
 
 impl Session<'_> {
@@ -106,26 +112,33 @@ impl Session<'_> {
         }
         let partial = self.doubts.partial();
         let complete = partial.map_or(Evidence::Complete, |why| Evidence::Partial { why });
+        let settling = self.known.settling.take();
         if missing.is_empty() {
             return complete;
         }
-        match continuity {
-            Continuity::Unbroken => complete,
+        let settling = match continuity {
+            Continuity::Unbroken => settling.and_then(|settling| settling.still(&missing, now)),
             Continuity::Same => {
-                let until = now + self.config.settle;
                 tracing::info!(
                     source = %self.events.source(), services = missing.len(),
                     "instances are missing after an outage; they have time to register again"
                 );
-                self.timers.insert(Timer::Settled, until);
-                self.settling = Some(Settling { until, names: missing });
-                complete
+                let until = now + self.config.settle;
+                Some(Settling { until, names: missing })
             }
-            Continuity::Unknown { why } => Evidence::NewEpoch { why },
+            Continuity::Unknown { why } => return Evidence::NewEpoch { why },
+        };
+        if let Some(settling) = &settling {
+            self.timers.insert(Timer::Settled, settling.until);
         }
+        self.known.settling = settling;
+        complete
     }
 
     pub(super) fn is_settling(&self, name: &ServiceName) -> bool {
-        self.settling.as_ref().is_some_and(|settling| settling.holds(name))
+        self.known
+            .settling
+            .as_ref()
+            .is_some_and(|settling| settling.holds(name))
     }
 }

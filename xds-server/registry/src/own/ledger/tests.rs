@@ -414,7 +414,11 @@ fn health_reaches_the_endpoint() {
 
 #[test]
 fn what_could_not_be_written_down_never_was() {
-    let mut ledger = with(&[registration("orders", "a", 1), registration("orders", "b", 2)]);
+    let mut ledger = with(&[
+        registration("orders", "a", 1),
+        registration("orders", "b", 2),
+        registration("orders", "silent", 5),
+    ]);
     ledger.settle();
     ledger
         .register(seconds(20), registration("orders", "b", 2), Lease(9))
@@ -429,21 +433,54 @@ fn what_could_not_be_written_down_never_was() {
     ledger.deregister(&key("orders", "b"), Guard::default()).unwrap();
     ledger.take_entries();
     ledger.take_back();
+    let all = "1 healthy, 2 healthy, 5 healthy";
     assert_eq!(
         (says(&ledger, "orders"), says(&ledger, "users")),
-        ("1 healthy, 2 healthy".to_owned(), "nothing".to_owned())
+        (all.to_owned(), "nothing".to_owned())
     );
-    assert_eq!((ledger.revision(), ledger.counts.len()), (2, 1));
-    // The lease of one was renewed meanwhile, that of the other was not.
+    assert_eq!((ledger.revision(), ledger.counts.len()), (3, 1));
     ledger.expire(seconds(30));
-    assert_eq!(written(&mut ledger), ["3 end orders/a LeaseRanOut"]);
+    assert_eq!(written(&mut ledger), ["4 end orders/silent LeaseRanOut"]);
     ledger.take_back();
-    assert_eq!(says(&ledger, "orders"), "1 healthy, 2 healthy");
+    assert_eq!(says(&ledger, "orders"), all);
     ledger.expire(seconds(31));
-    assert_eq!(written(&mut ledger), ["3 end orders/a LeaseRanOut"]);
+    assert_eq!(written(&mut ledger), ["4 end orders/silent LeaseRanOut"]);
     ledger.settle();
     ledger.take_back();
-    assert_eq!(ledger.revision(), 3);
+    assert_eq!(ledger.revision(), 4);
+}
+
+#[test]
+fn whoever_speaks_stays_though_what_it_says_can_not_be_written_down() {
+    let mut ledger = with(&[
+        registration("orders", "renews", 1),
+        registration("orders", "changes", 2),
+    ]);
+    ledger.settle();
+    let changed = registration("orders", "changes", 3);
+    ledger.register(seconds(20), changed, Lease(9)).unwrap();
+    // In one batch with a change of the same instance.
+    let renews = key("orders", "renews");
+    ledger.drain(&renews, Guard::default(), true).unwrap();
+    ledger.renew(seconds(20), &renews, Lease(1)).unwrap();
+    ledger.take_entries();
+    ledger.take_back();
+    ledger.expire(seconds(49));
+    assert_eq!(says(&ledger, "orders"), "2 healthy, 1 healthy");
+    ledger.expire(seconds(50));
+    assert_eq!(says(&ledger, "orders"), "nothing");
+    // Whoever came as somebody else has not spoken for the one that is there.
+    let mut ledger = with(&[registration("orders", "a", 1)]);
+    ledger.settle();
+    let other = Registration {
+        holder: "other".to_owned(),
+        ..registration("orders", "a", 1)
+    };
+    ledger.register(seconds(20), other, Lease(9)).unwrap();
+    ledger.take_entries();
+    ledger.take_back();
+    ledger.expire(seconds(30));
+    assert_eq!(says(&ledger, "orders"), "nothing");
 }
 
 #[derive(Clone, Debug)]

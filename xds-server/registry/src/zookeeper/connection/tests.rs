@@ -169,6 +169,31 @@ async fn a_quiet_server_is_asked_for_a_sign_of_life_and_a_silent_one_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_talks_all_the_time_hears_of_us_too() {
+    let (mut connection, mut server) = Server::start().await;
+    let talk = async {
+        loop {
+            tokio::select! {
+                request = server.request() => return request,
+                () = tokio::time::sleep(PATIENCE / 10) => server.say(told(1, "/a")).await,
+            }
+        }
+    };
+    let listen = async {
+        loop {
+            connection.event().await.unwrap();
+        }
+    };
+    let heard = tokio::time::timeout(SESSION, async {
+        tokio::select! {
+            request = talk => request,
+            () = listen => Vec::new(),
+        }
+    });
+    assert_eq!(heard.await.unwrap(), jute::ping().get(4..).unwrap_or_default());
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_was_busy_elsewhere_does_not_take_that_for_the_servers_silence() {
     let (mut connection, mut server) = Server::start().await;
     tokio::time::advance(PATIENCE * 2).await;

@@ -56,12 +56,13 @@ fn curated(object: &Object) -> Layout {
         return Layout::Curator;
     };
     let class = text(payload, "@class");
+    // Spring Cloud applications that speak Dubbo say so in the metadata, and are switched off in Spring's way.
+    if class.contains("springframework") {
+        return Layout::SpringCloud;
+    }
     let of_dubbo = |metadata: &Object| metadata.keys().any(|key| key.starts_with("dubbo."));
     if class.contains("dubbo") || map(payload, "metadata").is_some_and(of_dubbo) {
         return Layout::DubboApp;
-    }
-    if class.contains("springframework") {
-        return Layout::SpringCloud;
     }
     Layout::Curator
 }

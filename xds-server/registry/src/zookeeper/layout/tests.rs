@@ -99,6 +99,10 @@ fn spring_cloud_says_its_status_in_the_metadata() {
             r#""weight":"5","zone":"a","version":"v2""#,
             "w=5 unknown at /a/ version=v2",
         ),
+        (
+            r#""dubbo.metadata-service.urls":"[]","instance_status":"OUT_OF_SERVICE""#,
+            "w=1 draining(instance_status=OUT_OF_SERVICE) dubbo.metadata-service.urls=[]",
+        ),
         (r#""weight":"0""#, "w=1 unknown"),
         (r#""weight":"-3""#, "w=1 unknown"),
     ] {
@@ -363,10 +367,13 @@ fn each_row_of_the_documented_tables_is_true() {
         );
     }
     assert_eq!(reads(DubboApp, "", off), "100 draining(enabled=false)");
-    assert_eq!(
-        reads(DubboInterface, "%3Fdisabled%3Dtrue", ""),
-        "100 draining(disabled=true)"
-    );
+    for (query, says) in [
+        ("disabled%3Dtrue", "100 draining(disabled=true)"),
+        ("enabled%3Dfalse", "100 draining(enabled=false)"),
+        ("enabled%3Dfalse%26disabled%3Dfalse", "100 unknown"),
+    ] {
+        assert_eq!(reads(DubboInterface, &format!("%3F{query}"), ""), says);
+    }
     assert_eq!(reads(Rpcx, "state=inactive", ""), "1 draining(state=inactive)");
     assert_eq!(reads(Rpcx, "state=active", ""), "1 healthy(state=active)");
     for health in ["unknown", "healthy", "degraded", "draining", "unhealthy"] {
@@ -375,6 +382,11 @@ fn each_row_of_the_documented_tables_is_true() {
             format!("1 {health}")
         );
     }
+}
+
+#[test]
+fn each_row_of_the_documented_weights_is_true() {
+    use Layout::*;
     let json = |layout: Layout, weight: &str| match layout {
         DubboInterface => format!("%3Fweight%3D{weight}"),
         Rpcx => format!("weight={weight}"),

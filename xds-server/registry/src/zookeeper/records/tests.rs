@@ -120,6 +120,35 @@ fn what_may_not_be_read_any_more_is_inherited_with_everything_below() {
 }
 
 #[test]
+fn what_a_listing_does_not_show_any_more_stays_for_a_while() {
+    let mut before = records();
+    let directory = Node {
+        ephemeral: false,
+        ..node("", 1)
+    };
+    before.put("/s/a", &directory, None);
+    for (path, address) in [
+        ("/s/a/1", "10.0.0.1:80"),
+        ("/s/a/2", "10.0.0.2:80"),
+        ("/s/b/1", "10.0.0.3:80"),
+    ] {
+        before.put(path, &node(&at(address), 1), None);
+    }
+    let mut after = records();
+    after.put("/s/b/1", &node(&at("10.0.0.9:80"), 2), None);
+    let mut asked = Vec::new();
+    after.await_missing(&before, |path| {
+        asked.push(path.to_owned());
+        path == "/s/a/1"
+    });
+    assert_eq!(asked, ["/s/a/1", "/s/a/2"]);
+    let shown: Vec<String> = after.snapshot().iter().map(shown).collect();
+    assert_eq!(shown, ["10.0.0.1:80*1", "10.0.0.9:80*1"]);
+    after.remove("/s/a/1");
+    assert_eq!(told(after.changes()), ["a gone"]);
+}
+
+#[test]
 fn of_two_records_with_one_address_the_healthier_and_heavier_counts() {
     let mut records = records();
     let record = |fields: &str| format!(r#"{{"address":"10.0.0.1:80",{fields}}}"#);
