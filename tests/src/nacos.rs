@@ -6,6 +6,7 @@ mod writer;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
 use tempfile::TempDir;

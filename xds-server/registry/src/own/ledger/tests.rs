@@ -506,6 +506,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     /// Whatever is done: what is written down gives the same ledger, each change has the next revision, and nobody is
     /// evicted who was heard within its time.
     #[test]
@@ -517,7 +518,9 @@ proptest! {
         let mut heard: BTreeMap<u8, Duration> = BTreeMap::new();
         let mut now = Duration::ZERO;
         for ((number, step), kept) in steps.into_iter().enumerate().zip(kept) {
-            let before = heard.clone();
+            let leases = |ledger: &Ledger| ledger.held.iter().map(|(key, slot)| (key.id.parse().unwrap(), slot.held.lease)).collect();
+            let (before, leases_before): (_, BTreeMap<u8, Lease>) = (heard.clone(), leases(&ledger));
+            let speaks = if let Step::Register { id, .. } = step { Some(id) } else { None };
             let key_of = |id: u8| key("orders", &id.to_string());
             match step {
                 Step::TakeBack => {}
@@ -542,10 +545,14 @@ proptest! {
                 journal.extend(ledger.take_entries());
                 ledger.settle();
             } else if ledger.pending() > 0 {
+                let leases_after: BTreeMap<u8, Lease> = leases(&ledger);
                 ledger.take_back();
-                // What had run out on the way is back, until it is looked at again.
-                let back: BTreeMap<u8, Duration> = ledger.held.keys().map(|key| key.id.parse().unwrap()).map(|id: u8| (id, before[&id])).collect();
-                heard = back;
+                // What had run out on the way is back, until it is looked at again; and whoever spoke for what it holds was heard.
+                let back = |id: u8| {
+                    let spoke = speaks == Some(id) && leases_before.get(&id) == leases_after.get(&id);
+                    (id, if spoke { now } else { before[&id] })
+                };
+                heard = ledger.held.keys().map(|key| back(key.id.parse().unwrap())).collect();
                 ledger.expire(now);
                 journal.extend(ledger.take_entries());
                 ledger.settle();
