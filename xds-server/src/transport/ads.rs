@@ -82,22 +82,23 @@ impl Stream {
         // Both are entered in a list when they are first asked, so they are asked for once.
         let mut shutdown = pin!(shutdown.cancelled());
         let mut closed = pin!(responses.closed());
-        let mut news = false;
+        let (mut news, mut asked_all) = (false, false);
         loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => return Err(Status::unavailable("the server is shutting down")),
                 () = &mut closed => return Ok(()),
                 Some(question) = asked.recv() => self.answer(question),
-                request = requests.message() => match request {
+                request = requests.message(), if !asked_all => match request {
                     Ok(Some(request)) => {
                         self.handle(request)?;
                         news = true;
                     }
-                    Ok(None) => return Ok(()),
+                    // Whoever has nothing more to say may still want the answer.
+                    Ok(None) => (asked_all, news) = (true, true),
                     Err(status) => {
-                        tracing::debug!(peer = ?self.peer, %status, "stream ended by its client");
-                        return Ok(());
+                        tracing::debug!(peer = ?self.peer, %status, "a stream ends: its client left, or said what can't be read");
+                        return Err(status);
                     }
                 },
                 () = self.seat.arrived() => {
@@ -108,6 +109,7 @@ impl Stream {
                     let Ok(room) = room else { return Ok(()) };
                     match self.next() {
                         Some(response) => room.send(Ok(response)),
+                        None if asked_all => return Ok(()),
                         None => news = false,
                     }
                 }

@@ -39,12 +39,18 @@ pub(super) fn divide(decisions: &[Decision], percentages: &Percentages) -> Vec<f
 
 /// Gives each published endpoint the weight of its parts.
 pub(super) fn weigh(decisions: &mut [Decision], parts: &[f64]) {
-    let mut by_place: BTreeMap<Place, f64> = BTreeMap::new();
+    // Where sources disagree about an instance, the part of one that takes it for unusable was divided among its others.
+    let mut by_place: BTreeMap<Place, [f64; 2]> = BTreeMap::new();
     for (decision, part) in decisions.iter().zip(parts) {
-        *by_place.entry(place(decision)).or_default() += part;
+        let [usable, all] = by_place.entry(place(decision)).or_default();
+        *all += part;
+        if decision.health.is_usable() {
+            *usable += part;
+        }
     }
     let weight = |decision: &Decision| {
-        let percent = by_place.get(&place(decision)).copied().unwrap_or_default();
+        let [usable, all] = by_place.get(&place(decision)).copied().unwrap_or_default();
+        let percent = if usable > 0.0 { usable } else { all };
         (percent, Weight::new(percent).unwrap_or(Weight::ONE))
     };
     // What gets no traffic must not cost the others precision; it is cut off at the largest weight.

@@ -35,6 +35,23 @@ pub struct Request {
     pub error_detail: Option<String>,
 }
 
+impl Request {
+    /// Of what a stream keeps.
+    pub(super) fn longest_text(&self) -> usize {
+        let names = self
+            .subscribe
+            .iter()
+            .chain(&self.unsubscribe)
+            .chain(self.initial_versions.keys());
+        let node = self.node.iter().flat_map(|node| {
+            let Locality { region, zone, sub_zone } = &node.locality;
+            [&node.id, &node.cluster, &node.user_agent, region, zone, sub_zone].map(String::len)
+        });
+        let longest = names.map(|name| name.len()).chain(node).max();
+        longest.unwrap_or_default().max(self.type_url.len())
+    }
+}
+
 /// A `DiscoveryRequest`: the names are all that the client wants, each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SotwRequest {
@@ -75,6 +92,8 @@ pub enum ProtocolError {
     NoTypeUrl,
     #[error("more than {0} resources are subscribed to on one stream")]
     TooManyNames(usize),
+    #[error("a name, a type or a word about the node is longer than {0} bytes")]
+    TooLong(usize),
 }
 
 /// What a response has beside resources: a type, a nonce, a version, and who we are.

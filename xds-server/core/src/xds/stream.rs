@@ -54,6 +54,10 @@ pub struct DiscoveryStream {
     next_nonce: u64,
 }
 
+/// Of responses that list everything, a few are in flight: each holds all there is.
+const WHOLE_IN_FLIGHT: usize = 4;
+/// Names of clusters have 253 bytes, those of nodes and of other types are not ours to choose.
+const MAX_TEXT_BYTES: usize = 4 << 10;
 /// Envoy has about ten types; a client that invents more gets no answer for them.
 const MAX_UNKNOWN_TYPES: usize = 32;
 /// Names of such a type that are said to be missing; a client that asks for more of what we do not have waits for them.
@@ -89,6 +93,9 @@ impl DiscoveryStream {
     /// # Errors
     /// [`ProtocolError`] for a request that must end the stream.
     pub fn handle_request(&mut self, request: Request) -> Result<Vec<Interest>, ProtocolError> {
+        if request.longest_text() > MAX_TEXT_BYTES {
+            return Err(ProtocolError::TooLong(MAX_TEXT_BYTES));
+        }
         if self.node.is_none() {
             let node = request.node.clone().filter(|node| !node.id.is_empty());
             self.node = Some(node.ok_or(ProtocolError::NoNode)?);
@@ -226,6 +233,10 @@ impl DiscoveryStream {
             cluster_bytes,
             ..
         } = self.limits;
+        let in_flight = match self.variant {
+            Variant::StateOfTheWorld if kind.is_whole() => WHOLE_IN_FLIGHT.min(in_flight),
+            Variant::StateOfTheWorld | Variant::Delta => in_flight,
+        };
         let bytes = match kind {
             ResourceType::Cluster | ResourceType::Listener | ResourceType::ServiceEntry => cluster_bytes,
             ResourceType::Endpoint | ResourceType::Route => endpoint_bytes,

@@ -96,6 +96,8 @@ pub(super) struct Subscription {
     legacy: bool,
     /// The client holds something from before that we can't know, and would drop what we do not list.
     claims: bool,
+    /// It did when the stream began.
+    came_holding: bool,
     names: BTreeSet<Arc<str>>,
     held: BTreeMap<Arc<str>, Held>,
     dirty: BTreeSet<Arc<str>>,
@@ -120,6 +122,7 @@ impl Subscription {
             wildcard: false,
             legacy: false,
             claims: false,
+            came_holding: false,
             names: BTreeSet::new(),
             held: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -146,6 +149,7 @@ impl Subscription {
     pub(super) fn compare(&mut self, request: &SotwRequest) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
         if !self.started {
             self.claims = self.is_whole() && (self.kind.is_held_silently() || !request.version_info.is_empty());
+            self.came_holding = self.claims;
             return (request.names.clone(), Vec::new());
         }
         if self.legacy && request.names.is_empty() {
@@ -225,6 +229,7 @@ impl Subscription {
             for held in self.held.values_mut() {
                 held.holds = Holds::Unknown;
                 held.told_missing = false;
+                held.refused = None;
             }
         }
         self.scan = true;
@@ -262,6 +267,10 @@ impl Subscription {
             let names = &self.names;
             self.held.retain(|name, _| names.contains(name));
             self.dirty.retain(|name| names.contains(name));
+            // A trial would list its one name alone.
+            let retries = self.retries.drain(..).flat_map(|retry| retry.names);
+            self.dirty
+                .extend(retries.map(|(name, _)| name).filter(|name| names.contains(name)));
             self.scan = false;
             return;
         }

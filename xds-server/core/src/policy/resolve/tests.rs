@@ -83,7 +83,7 @@ fn fallback_takes_the_first_source_with_a_usable_endpoint() {
 }
 
 #[test]
-fn union_takes_everything_and_a_shared_address_from_the_healthiest_then_from_the_first() {
+fn e62_union_takes_everything_and_a_shared_address_from_the_healthiest_then_from_the_first() {
     let first = vec![endpoint(1, 5.0, Health::Unhealthy), endpoint(2, 5.0, Health::Healthy)];
     let second = vec![
         endpoint(1, 7.0, Health::Healthy),
@@ -187,6 +187,19 @@ fn a_percentage_is_divided_among_usable_endpoints_by_their_weights() {
     assert_eq!(usable, ["a 1 healthy 65535", "a 2 healthy 21845", "b 11 healthy 21845"]);
     assert!(shown.contains(&"a 3 unhealthy 65535".to_owned()), "{shown:?}");
     assert!(shown.contains(&"a 4 draining 1".to_owned()), "{shown:?}");
+}
+
+#[test]
+fn a_source_that_takes_an_instance_for_dead_gives_its_part_to_its_other_instances() {
+    let dead = Endpoint {
+        health: Health::Unhealthy,
+        weight: Weight::new(100.0).unwrap(),
+        ..up(1)
+    };
+    let catalog = catalog(&[("a", Some(vec![up(1)])), ("b", Some(vec![dead, up(2), up(3)]))]);
+    let shown = published(&catalog, percentage(&[("a", 50), ("b", 50)]));
+    // 50, 25 and 25 percent.
+    assert_eq!(shown, ["a 1 healthy 65535", "b 2 healthy 32768", "b 3 healthy 32768"]);
 }
 
 #[test]

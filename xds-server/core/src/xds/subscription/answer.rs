@@ -32,8 +32,11 @@ impl Subscription {
         let Some(position) = self.in_flight.iter().position(|response| response.nonce == nonce) else {
             return;
         };
-        // Answers come in order, so what was sent before and not answered never will be.
-        let Some(response) = self.in_flight.drain(..=position).next_back() else {
+        // Answers come in order, so what was sent before and not answered never will be: it confirmed nothing.
+        for skipped in self.in_flight.drain(..position).collect::<Vec<_>>() {
+            self.release(skipped.accused);
+        }
+        let Some(response) = self.in_flight.pop_front() else {
             return;
         };
         match error {
@@ -47,10 +50,9 @@ impl Subscription {
             let (Some(version), Some(held)) = (sent.version, self.held.get_mut(&sent.name)) else {
                 continue;
             };
-            held.acked |= held.holds == Holds::This(version);
-            if let Some(resource) = sent.resource {
-                held.listed.get_or_insert_default().good = Some(resource);
-            }
+            let later = |later: &InFlight| later.sent.iter().any(|other| other.name == sent.name);
+            let last = !self.dirty.contains(&sent.name) && !self.in_flight.iter().any(later);
+            held.accept(version, sent.resource, last);
         }
     }
 
@@ -66,6 +68,9 @@ impl Subscription {
             && let Some(refused) = self.held.get_mut(alone).and_then(|held| held.refused.as_mut())
         {
             refused.accused = false;
+        }
+        if self.came_holding {
+            return self.endure(response, &parties, error);
         }
         let possible = parties.suspects.iter().map(|(name, _)| name).chain(&parties.superseded);
         let names: BTreeSet<&str> = possible.map(AsRef::as_ref).collect();
@@ -84,7 +89,7 @@ impl Subscription {
         };
         let (blamed, sure): (BTreeSet<&str>, bool) = match blame {
             Blame::Stated(names) => (names, true),
-            Blame::Hinted(name) => ([name].into(), false),
+            Blame::Hinted(names) => (names, false),
             Blame::Nobody => (BTreeSet::new(), false),
         };
         // Their absence did not mend it.
@@ -99,6 +104,38 @@ impl Subscription {
         self.quarantine(&culprits, sure);
         let accused = if sure { Vec::new() } else { culprits };
         self.settle(others, found.then_some(accused), removes);
+    }
+
+    /// A refusal by a client that may hold an older version of anything: leaving a name out of a list would take that
+    /// away, so nothing is tried, and what was never accepted here stays listed although it is refused. Such clients use
+    /// what is valid of a refused list.
+    fn endure(&mut self, response: InFlight, parties: &Parties, error: &str) {
+        let names: BTreeSet<&str> = parties.suspects.iter().map(|(name, _)| name.as_ref()).collect();
+        let blamed = match culprit::read(error, &names) {
+            _ if names.len() == 1 && parties.known.is_empty() => names.clone(),
+            Blame::Stated(names) => names,
+            Blame::Hinted(names) if parties.known.is_empty() => names,
+            Blame::Hinted(_) | Blame::Nobody => BTreeSet::new(),
+        };
+        let is_blamed = |(name, _): &&(Arc<str>, Version)| blamed.contains(name.as_ref());
+        let culprits: Vec<_> = parties.suspects.iter().filter(is_blamed).cloned().collect();
+        self.quarantine(&culprits, true);
+        if culprits.is_empty() && parties.known.is_empty() {
+            return;
+        }
+        for sent in response
+            .sent
+            .into_iter()
+            .filter(|sent| names.contains(sent.name.as_ref()))
+        {
+            let (Some(version), Some(held)) = (sent.version, self.held.get_mut(&sent.name)) else {
+                continue;
+            };
+            if held.rejected() != Some(version) {
+                held.holds = Holds::This(version);
+                held.accept(version, sent.resource, true);
+            }
+        }
     }
 
     /// Who of a refused response may be at fault. What was sent later is on its way and settles it, whatever became of
@@ -155,7 +192,9 @@ impl Subscription {
     }
 
     fn unlist(&mut self, name: &str) {
-        if let Some(listed) = self.held.get_mut(name).and_then(|held| held.listed.as_mut()) {
+        if let Some(listed) = self.held.get_mut(name).and_then(|held| held.listed.as_mut())
+            && (listed.good.is_some() || !self.came_holding)
+        {
             listed.now = listed.good.clone();
         }
     }

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 pub(super) enum Blame<'a> {
     /// The text has the form in which clients name culprits.
     Stated(BTreeSet<&'a str>),
-    /// One of the suspects, and only one, is mentioned in some way.
-    Hinted(&'a str),
+    /// Some of the suspects, and not all, are mentioned in some way.
+    Hinted(BTreeSet<&'a str>),
     Nobody,
 }
 
@@ -30,23 +30,27 @@ pub(super) fn read<'a>(text: &str, suspects: &BTreeSet<&'a str>) -> Blame<'a> {
     let mut stated = BTreeSet::new();
     let mut mentioned = BTreeSet::new();
     let mut before = Word::default();
+    let mut in_list = false;
     for word in words {
+        in_list |= before.text == "s";
         if let Some(name) = suspects
             .get(word.text)
             .or_else(|| suspects.get(word.text.trim_end_matches(['.', ':'])))
         {
             mentioned.insert(*name);
-            let listed = word.text.len() > name.len() && (before.text == "s" || before.ends == Some(','));
+            let listed = word.text.len() > name.len() && in_list && (before.text == "s" || before.ends == Some(','));
             if listed || ["name:", "cluster_name:"].contains(&before.text) {
                 stated.insert(*name);
             }
         }
         before = word;
     }
-    match (stated.is_empty(), mentioned.len()) {
-        (false, _) => Blame::Stated(stated),
-        (true, 1) => mentioned.first().map_or(Blame::Nobody, |name| Blame::Hinted(name)),
-        (true, _) => Blame::Nobody,
+    if !stated.is_empty() {
+        Blame::Stated(stated)
+    } else if !mentioned.is_empty() && (mentioned.len() < suspects.len() || suspects.len() == 1) {
+        Blame::Hinted(mentioned)
+    } else {
+        Blame::Nobody
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Held, Holds, InFlight, Sent, Subscription};
+use super::{Held, Holds, InFlight, Listed, Sent, Subscription};
 use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
 use crate::xds::Variant;
 
@@ -255,6 +255,26 @@ impl Held {
     /// Whether there is no use in sending this: the client has it, or refused it.
     fn refuses(&self, version: Version) -> bool {
         self.holds == Holds::This(version) || self.rejected() == Some(version)
+    }
+
+    /// The client accepted this, `last` if nothing newer of it is on its way or due. It may be what it refused before,
+    /// together with something else.
+    pub(super) fn accept(&mut self, version: Version, resource: Option<Arc<Resource>>, last: bool) {
+        if self.rejected() == Some(version) {
+            self.refused = None;
+            self.holds = Holds::This(version);
+            if let (Some(listed), Some(resource)) = (&mut self.listed, &resource) {
+                listed.now = Some(resource.clone());
+            }
+        }
+        let lists = |listed: &Listed| listed.now.as_ref().is_some_and(|now| now.version == version);
+        if last && self.holds == Holds::Unknown && self.listed.as_deref().is_some_and(lists) {
+            self.holds = Holds::This(version);
+        }
+        self.acked |= last && self.holds == Holds::This(version);
+        if let Some(resource) = resource {
+            self.listed.get_or_insert_default().good = Some(resource);
+        }
     }
 
     pub(super) fn rejected(&self) -> Option<Version> {

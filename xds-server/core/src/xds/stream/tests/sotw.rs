@@ -200,14 +200,103 @@ fn e69_without_a_name_the_suspects_are_listed_one_at_a_time() {
     assert_eq!(world.state(CDS, "c"), ResourceState::Rejected { version });
 }
 
+fn back(kind: ResourceType, to: &[&str]) -> SotwRequest {
+    SotwRequest {
+        version_info: "held".to_owned(),
+        ..first(kind, to)
+    }
+}
+
+#[test]
+fn e69_who_comes_back_and_refuses_a_cluster_is_not_made_to_drop_the_one_it_has() {
+    let mut world = old_world(&["a", "b"]);
+    assert_eq!(world.hear(back(CDS, &[])), ["1 CDS +a +b"]);
+    let why = "Error adding/updating cluster(s) b: no";
+    assert_eq!(world.hear(refusal(CDS, &[], "1", why)), nothing());
+    let version = world.version(CDS, "b");
+    assert_eq!(world.state(CDS, "b"), ResourceState::Rejected { version });
+    world.retime("a", 10);
+    assert_eq!(world.says(), ["2 CDS +a +b"], "what it leaves out would be gone");
+    assert_eq!(world.hear(refusal(CDS, &[], "2", why)), nothing());
+    let version = world.version(CDS, "a");
+    assert_eq!(world.state(CDS, "a"), ResourceState::Acked { version });
+    world.retime("b", 10);
+    assert_eq!(world.says(), ["3 CDS +a +b"]);
+    assert_eq!(world.hear(answer(CDS, &[], "3")), nothing());
+    assert_eq!(world.hear(refusal(CDS, &[], "3", "of old")), nothing());
+}
+
+#[test]
+fn e69_who_comes_back_and_names_no_culprit_keeps_everything() {
+    let mut world = old_world(&["a", "b", "c"]);
+    world.hear(back(CDS, &[]));
+    assert_eq!(world.hear(refusal(CDS, &[], "1", "no")), nothing());
+    world.retime("a", 10);
+    assert_eq!(world.says(), ["2 CDS +a +b +c"]);
+    assert_eq!(world.hear(answer(CDS, &[], "2")), nothing());
+    let version = world.version(CDS, "b");
+    assert_eq!(world.state(CDS, "b"), ResourceState::Acked { version });
+}
+
+#[test]
+fn e69_several_that_are_mentioned_are_held_back_together_and_cost_the_others_nothing() {
+    let mut world = old_world(&["a", "b", "c", "d"]);
+    world.hear(first(CDS, &[]));
+    let why = "[resource index 1: b: INVALID, resource index 2: c: INVALID]";
+    assert_eq!(world.hear(refusal(CDS, &[], "1", why)), ["2 CDS +a +d"]);
+    assert_eq!(world.hear(answer(CDS, &[], "2")), nothing());
+    let version = world.version(CDS, "c");
+    assert_eq!(world.state(CDS, "c"), ResourceState::Rejected { version });
+}
+
+#[test]
+fn e39_who_was_mentioned_is_tried_alone_when_the_answer_that_would_confirm_it_is_skipped() {
+    let mut world = old_world(&["a", "b", "c"]);
+    let all = ["a", "b", "c"];
+    assert_eq!(world.hear(first(EDS, &all)), ["1 EDS +a +b +c"]);
+    assert_eq!(
+        world.hear(refusal(EDS, &all, "1", "something about a")),
+        ["2 EDS +b +c"]
+    );
+    world.weigh("c", 2);
+    assert_eq!(world.says(), ["3 EDS +c"]);
+    assert_eq!(world.hear(answer(EDS, &all, "3")), ["4 EDS +a"]);
+}
+
+#[test]
+fn e38_what_is_accepted_after_all_is_refused_no_more() {
+    let mut world = old_world(&["a"]);
+    world.hear(first(CDS, &[]));
+    world.weigh("b", 1);
+    assert_eq!(world.says(), ["2 CDS +a +b"]);
+    assert_eq!(world.hear(refusal(CDS, &[], "1", "no")), nothing());
+    assert_eq!(world.hear(answer(CDS, &[], "2")), nothing());
+    world.retime("b", 10);
+    assert_eq!(world.says(), ["3 CDS +a +b"]);
+}
+
+#[test]
+fn of_lists_of_everything_few_are_on_their_way() {
+    let mut world = old_world(&["a"]);
+    world.hear(first(CDS, &[]));
+    let said: Vec<_> = (0..9)
+        .flat_map(|n| {
+            world.retime("a", 10 + n);
+            world.says()
+        })
+        .collect();
+    assert_eq!(said, ["2 CDS +a", "3 CDS +a", "4 CDS +a"]);
+    assert_eq!(
+        world.hear(answer(CDS, &[], "4")),
+        ["5 CDS +a"],
+        "the latest, and not each"
+    );
+}
+
 #[test]
 fn e60_a_client_that_comes_back_is_not_made_to_drop_what_a_silent_source_may_still_list() {
     let mut world = old_world(&["a"]);
     world.certainty(true, false);
-    let back = |kind, to: &[&str]| SotwRequest {
-        version_info: "held".to_owned(),
-        ..first(kind, to)
-    };
     assert_eq!(world.hear(back(CDS, &[])), nothing());
     assert_eq!(world.hear(back(EDS, &["a", "b"])), ["1 EDS +a"]);
     world.certainty(true, true);
@@ -252,4 +341,28 @@ fn names_that_are_repeated_in_every_answer_are_not_sent_again() {
     world.weigh("a", 9);
     assert_eq!(world.says(), nothing());
     assert_eq!(world.hear(answer(EDS, &["b", "a"], "2")), ["3 EDS +a"]);
+}
+
+#[test]
+fn a_text_longer_than_any_name_ends_the_stream_and_is_not_kept() {
+    let long = "x".repeat(5000);
+    let mut world = old_world(&["a"]);
+    for request in [
+        first(CDS, &[&long]),
+        SotwRequest {
+            type_url: long.clone(),
+            ..first(CDS, &[])
+        },
+        SotwRequest {
+            node: Some(Node {
+                id: long.clone(),
+                ..Node::default()
+            }),
+            ..first(CDS, &[])
+        },
+    ] {
+        let refused = world.stream.handle_sotw_request(request);
+        assert_eq!(refused, Err(ProtocolError::TooLong(4096)));
+        assert_eq!(world.stream.node(), None);
+    }
 }
