@@ -149,3 +149,35 @@ impl Proxy {
         timeout(PATIENCE, asked).await.ok().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e03_two_streams_with_one_node_id_are_two_proxies_and_one_leaves_alone() {
+        let proxies = Arc::<Proxies>::default();
+        let enter = |stream| {
+            let (questions, _) = mpsc::channel(1);
+            let node = Node {
+                id: "edge-1".to_owned(),
+                ..Node::default()
+            };
+            proxies.enter(Proxy {
+                stream,
+                node,
+                peer: None,
+                connected_since: SystemTime::UNIX_EPOCH,
+                questions,
+            })
+        };
+        let ids = || -> Vec<String> { proxies.all().iter().map(Proxy::id).collect() };
+        let (before, after) = (enter(1), enter(2));
+        assert_eq!(ids(), ["edge-1#1", "edge-1#2"]);
+        assert_eq!(proxies.find("edge-1").map(|proxy| proxy.stream), Some(2));
+        drop(before);
+        assert_eq!(ids(), ["edge-1#2"]);
+        drop(after);
+        assert_eq!(proxies.len(), 0);
+    }
+}

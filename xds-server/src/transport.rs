@@ -95,3 +95,6 @@ async fn tls_config(tls: &Tls) -> anyhow::Result<ServerTlsConfig> {
         None => config,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,11 @@ fn snapshot(protocol: Protocol, endpoints: Vec<Endpoint>) -> Snapshot {
 
 #[expect(clippy::needless_pass_by_value, reason = "the settings are made for the call")]
 fn snapshot_with(settings: ServiceSettings, endpoints: Vec<Endpoint>) -> Snapshot {
+    published(&mut Builder::default(), &settings, endpoints)
+}
+
+/// What the builder publishes when these are the endpoints of the service now.
+fn published(builder: &mut Builder, settings: &ServiceSettings, endpoints: Vec<Endpoint>) -> Snapshot {
     let (source, name) = (SourceName::new("shop").unwrap(), ServiceName::new("orders").unwrap());
     let mut catalog = Catalog::new([source.clone()]);
     catalog.resync(
@@ -69,8 +74,7 @@ fn snapshot_with(settings: ServiceSettings, endpoints: Vec<Endpoint>) -> Snapsho
         &Evidence::Complete,
         Duration::ZERO,
     );
-    let mut builder = Builder::default();
-    builder.put(&resolve(&catalog, &name, &settings), &settings, &mut Changes::default());
+    builder.put(&resolve(&catalog, &name, settings), settings, &mut Changes::default());
     builder.publish()
 }
 
@@ -177,7 +181,7 @@ fn a_listener_takes_its_routes_over_the_same_stream_and_a_route_leads_to_the_clu
 }
 
 #[test]
-fn a_locality_weighs_what_its_usable_endpoints_do_and_can_be_one_a_weight() {
+fn e69_a_locality_weighs_what_its_usable_endpoints_do_and_can_be_one_a_weight() {
     let endpoints = || {
         vec![
             endpoint("10.0.0.1:80", 3.0, Health::Healthy, "a"),
@@ -220,7 +224,7 @@ fn a_locality_weighs_what_its_usable_endpoints_do_and_can_be_one_a_weight() {
 }
 
 #[test]
-fn priorities_begin_at_zero_and_have_no_gap() {
+fn e64_priorities_begin_at_zero_and_have_no_gap() {
     let at = |port: u16, priority: u16, zone: &str| Endpoint {
         priority,
         ..endpoint(&format!("10.0.0.1:{port}"), 1.0, Health::Unknown, zone)
@@ -359,4 +363,55 @@ fn no_endpoints_is_an_empty_assignment() {
         ..ClusterLoadAssignment::default()
     };
     assert_eq!(assignment, expected);
+}
+
+#[test]
+fn e61_an_address_that_moves_to_another_locality_is_in_the_new_one_alone() {
+    let (mut builder, settings) = (Builder::default(), ServiceSettings::default());
+    let mut zones = |endpoints: Vec<Endpoint>| -> Vec<(String, usize)> {
+        let snapshot = published(&mut builder, &settings, endpoints);
+        assert_eq!(snapshot.all(ResourceType::Endpoint).count(), 1, "one assignment");
+        let assignment: ClusterLoadAssignment = received(&snapshot, ResourceType::Endpoint);
+        let groups = assignment.endpoints.into_iter();
+        groups
+            .map(|group| (group.locality.unwrap().zone, group.lb_endpoints.len()))
+            .collect()
+    };
+    let at = |address, zone| endpoint(address, 1.0, Health::Healthy, zone);
+    let stays = || at("10.0.0.2:80", "a");
+    assert_eq!(zones(vec![at("10.0.0.1:80", "a"), stays()]), [("a".to_owned(), 2)]);
+    assert_eq!(
+        zones(vec![at("10.0.0.1:80", "b"), stays()]),
+        [("a".to_owned(), 1), ("b".to_owned(), 1)]
+    );
+    let both = vec![at("10.0.0.1:80", "b"), at("10.0.0.1:80", "c"), stays()];
+    let said_twice = zones(both);
+    assert_eq!(
+        said_twice.iter().map(|(_, count)| count).sum::<usize>(),
+        2,
+        "{said_twice:?}"
+    );
+}
+
+#[test]
+fn e64_weights_are_whole_from_one_and_their_sum_fits_32_bits() {
+    let few = [0.0, 0.000_1, 0.5, 1.0, 1e9];
+    let endpoints = (0..65_536_u32).zip(few.into_iter().chain(std::iter::repeat(1e300)));
+    let endpoints = endpoints.map(|(n, weight)| {
+        let [_, a, b, c] = n.to_be_bytes();
+        endpoint(&format!("10.{a}.{b}.{c}:80"), weight, Health::Healthy, "a")
+    });
+    let assignment: ClusterLoadAssignment =
+        received(&snapshot(Protocol::Grpc, endpoints.collect()), ResourceType::Endpoint);
+    assert_eq!(assignment.cluster_name, "orders");
+    let [group] = assignment.endpoints.as_slice() else {
+        panic!("one locality expected")
+    };
+    let weight = |endpoint: &LbEndpoint| endpoint.load_balancing_weight.as_ref().unwrap().value;
+    let weights: Vec<u32> = group.lb_endpoints.iter().map(weight).collect();
+    assert_eq!(weights.len(), 65_536);
+    assert!(weights.iter().all(|weight| *weight >= 1));
+    let sum: u64 = weights.into_iter().map(u64::from).sum();
+    assert!(u32::try_from(sum).is_ok(), "{sum}");
+    assert!(group.load_balancing_weight.as_ref().unwrap().value >= 1);
 }

@@ -187,7 +187,7 @@ fn an_operator_releases_what_is_held() {
 }
 
 #[test]
-fn one_address_in_two_records_is_taken_from_the_healthier() {
+fn e62_one_address_in_two_records_is_taken_from_the_healthier() {
     let sick = Endpoint {
         health: Health::Unhealthy,
         ..endpoint(1)

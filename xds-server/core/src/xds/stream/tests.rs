@@ -5,8 +5,10 @@ mod api_listener;
 mod hostile;
 mod istio;
 mod more;
+mod order;
 mod refusals;
 mod sotw;
+mod versions;
 
 use std::collections::BTreeMap;
 
@@ -535,7 +537,7 @@ fn e60_while_a_source_is_silent_what_a_client_brings_is_not_removed() {
 }
 
 #[test]
-fn a_slow_client_hears_the_latest_and_not_the_history() {
+fn e11_a_slow_client_hears_the_latest_and_not_the_history() {
     let mut world = world(&["a"]);
     world.ask(subscribe(EDS, &["a"]));
     (2..100).for_each(|weight| world.weigh("a", weight));
@@ -543,7 +545,7 @@ fn a_slow_client_hears_the_latest_and_not_the_history() {
 }
 
 #[test]
-fn a_client_that_never_answers_has_a_bounded_number_of_responses_in_flight() {
+fn e11_a_client_that_never_answers_has_a_bounded_number_of_responses_in_flight() {
     let mut world = world(&["a"]);
     world.ask(subscribe(EDS, &["a"]));
     let mut said = 1;
@@ -560,7 +562,7 @@ fn a_client_that_never_answers_has_a_bounded_number_of_responses_in_flight() {
 }
 
 #[test]
-fn large_first_answers_are_cut_for_endpoints_and_whole_for_clusters() {
+fn e58_large_first_answers_are_cut_for_endpoints_and_whole_for_clusters() {
     let services: Vec<String> = (0..300)
         .map(|n| format!("service-{n:03}-{}", "x".repeat(200)))
         .collect();

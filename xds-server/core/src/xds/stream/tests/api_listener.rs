@@ -69,9 +69,21 @@ fn e60_while_a_source_is_silent_no_service_is_said_to_be_missing() {
     assert_eq!(world.says(), ["1 LDS +a"]);
 }
 
+#[test]
+fn e66_a_grpc_client_goes_from_the_listener_over_route_and_cluster_to_the_endpoints_in_the_state_of_the_world() {
+    let mut world = world_of(Variant::StateOfTheWorld, &["a", "b"]);
+    assert_eq!(world.ask_for(LDS, "a"), ["1 LDS +a"]);
+    assert_eq!(world.ask_for(RDS, "a"), ["2 RDS +a"]);
+    assert_eq!(world.ask_for(CDS, "a"), ["3 CDS +a"]);
+    assert_eq!(world.ask_for(EDS, "a"), ["4 EDS +a"]);
+    world.weigh("a", 2);
+    world.weigh("b", 2);
+    assert_eq!(world.says(), ["5 EDS +a"], "and of the other service not a word");
+}
+
 impl World {
     /// The route changes, and nothing else.
-    fn reroute(&mut self, name: &str, seconds: u64) {
+    pub(super) fn reroute(&mut self, name: &str, seconds: u64) {
         self.settings.timeout = Duration::from_secs(seconds);
         self.publish(&ServiceName::new(name).unwrap());
     }

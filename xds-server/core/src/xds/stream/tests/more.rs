@@ -3,6 +3,26 @@
 use super::*;
 
 #[test]
+fn e03_two_streams_with_one_node_id_know_nothing_of_each_other() {
+    let mut world = world(&["a", "b"]);
+    assert_eq!(world.ask(subscribe(EDS, &["a"])), ["1 EDS +a"]);
+    let mut before = std::mem::replace(
+        &mut world.stream,
+        DiscoveryStream::new(Variant::Delta, Limits::default()),
+    );
+    assert_eq!(world.ask(subscribe(EDS, &["a", "b"])), ["1 EDS +a +b"]);
+    assert_eq!(world.ask(ack(EDS, "1")), nothing());
+    assert_eq!(before.node(), world.stream.node());
+    let version = world.version(EDS, "a");
+    assert_eq!(world.state(EDS, "a"), ResourceState::Acked { version });
+    std::mem::swap(&mut before, &mut world.stream);
+    assert_eq!(world.state(EDS, "a"), ResourceState::Sent { version });
+    assert_eq!(world.state(EDS, "b"), ResourceState::NotSubscribed);
+    world.weigh("b", 2);
+    assert_eq!(world.says(), nothing());
+}
+
+#[test]
 fn e05_each_type_has_its_own_wildcard_names_and_answers() {
     let mut world = world(&["a"]);
     assert_eq!(world.ask(request(CDS)), ["1 CDS +a"]);
@@ -59,6 +79,15 @@ fn e24_a_missing_name_that_is_asked_for_again_is_answered_again_and_not_by_itsel
 }
 
 #[test]
+fn e25_a_glob_is_a_name_that_is_missing_and_not_a_wildcard() {
+    let mut world = world(&["a"]);
+    let glob = "xdstp://authority/envoy.config.cluster.v3.Cluster/*";
+    assert_eq!(world.ask(subscribe(CDS, &[glob])), [format!("1 CDS -{glob}")]);
+    world.retime("a", 10);
+    assert_eq!(world.says(), nothing());
+}
+
+#[test]
 fn e28_a_cluster_on_demand_is_answered_at_once_and_pushed_when_it_comes_changes_and_goes() {
     let mut world = world(&["a", "b"]);
     assert_eq!(world.ask(subscribe(CDS, &["a", "later"])), ["1 CDS +a -later"]);
@@ -70,6 +99,27 @@ fn e28_a_cluster_on_demand_is_answered_at_once_and_pushed_when_it_comes_changes_
     assert_eq!(world.says(), nothing());
     world.delete("later");
     assert_eq!(world.says(), ["4 CDS -later"]);
+}
+
+#[test]
+fn e32_a_name_that_is_asked_for_brought_changed_and_owed_at_once_is_in_the_response_once() {
+    let mut world = world(&["a"]);
+    let all = Request {
+        subscribe: names(&["*", "a", "a", "gone"]),
+        initial_versions: BTreeMap::from([("a".into(), None), ("gone".into(), None)]),
+        ..request(CDS)
+    };
+    assert_eq!(world.ask(all), ["1 CDS +a -gone"]);
+    assert_eq!(
+        world.ask(subscribe(EDS, &["a", "gone", "a", "gone"])),
+        ["2 EDS +a -gone"]
+    );
+    world.weigh("gone", 1);
+    world.delete("gone");
+    world.retime("a", 10);
+    world.weigh("a", 2);
+    world.stream.handle_request(subscribe(EDS, &["a", "gone"])).unwrap();
+    assert_eq!(world.says(), ["3 CDS +a", "4 EDS +a -gone"]);
 }
 
 #[test]
@@ -103,6 +153,23 @@ fn e47_an_answer_that_was_overtaken_by_a_later_one_commits_nothing() {
     world.ask(ack(EDS, "2"));
     let version = world.version(EDS, "a");
     world.ask(nack(EDS, "1"));
+    assert_eq!(world.state(EDS, "a"), ResourceState::Acked { version });
+}
+
+#[test]
+fn e65_a_client_whose_answer_takes_a_year_is_served_as_any_other() {
+    let (mut world, year) = (world(&["a"]), Duration::from_secs(365 * 24 * 3600));
+    world.ask(subscribe(EDS, &["a"]));
+    assert!(
+        world.stream.next_response(&world.snapshot, year).is_none(),
+        "nothing again"
+    );
+    world.weigh("a", 2);
+    let response = world.stream.next_response(&world.snapshot, year).unwrap();
+    assert_eq!((response.nonce.as_str(), response.resources.len()), ("2", 1));
+    assert_eq!(world.ask(ack(EDS, "1")), nothing());
+    assert_eq!(world.ask(ack(EDS, "2")), nothing());
+    let version = world.version(EDS, "a");
     assert_eq!(world.state(EDS, "a"), ResourceState::Acked { version });
 }
 
