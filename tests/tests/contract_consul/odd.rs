@@ -1,5 +1,6 @@
-//! Indexes that no healthy Consul gives: zero, far too high, and back. Such answers were seen, but a real server can't be
-//! made to give them at will, so a small server answers in the shapes that were recorded from a real one.
+//! What no healthy Consul gives: indexes of zero, far too high, and back, old data, and watches that miss a change. Such
+//! answers were seen, but a real server can't be made to give them at will, so a small server answers in the shapes that
+//! were recorded from a real one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Uri};
+use leadsman_core::model::Evidence;
 use leadsman_registry::SourceState;
 use leadsman_registry::consul::{Config, Consul as Adapter};
 use leadsman_tests::contract::state;
 use leadsman_tests::instance::Instance;
-use leadsman_tests::observed::Observed;
+use leadsman_tests::observed::{Note, Observed};
 use leadsman_tests::wait::{PATIENT, throughout, until};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -26,10 +28,14 @@ struct Says {
     index: u64,
     /// What the next blocking question is answered with, at once: an index and ports. Later ones wait.
     blocking: Option<(u64, Vec<u16>)>,
+    /// What each blocking question with this index is answered with when its wait is over, whatever happened since.
+    stuck: Option<(u64, Vec<u16>)>,
     /// Whether blocking questions are answered at once, for ever, with the plain answer.
     restless: bool,
     /// Whether the server knows no leader.
     leaderless: bool,
+    /// For how long the server has not heard of its leader, in milliseconds.
+    last_contact: u64,
     /// Whether the catalog lists no service.
     forgotten: bool,
     /// How long the leader takes until a majority confirmed it.
@@ -102,7 +108,8 @@ async fn answer(
             Some(given) => given,
             None => {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                fake.plain()
+                let stuck = says.stuck.filter(|(at, _)| *at.to_string() == *index);
+                stuck.unwrap_or_else(|| fake.plain())
             }
         };
     }
@@ -111,7 +118,7 @@ async fn answer(
     for (name, value) in [
         ("x-consul-index", index.to_string()),
         ("x-consul-knownleader", (!says.leaderless).to_string()),
-        ("x-consul-lastcontact", "0".to_owned()),
+        ("x-consul-lastcontact", says.last_contact.to_string()),
     ] {
         headers.insert(name, value.parse().unwrap());
     }
@@ -136,14 +143,17 @@ fn instance(port: u16) -> serde_json::Value {
 
 const ONE: u16 = 9001;
 const TWO: u16 = 9002;
+const THREE: u16 = 9003;
 
 fn quiet(plain: Vec<u16>, index: u64) -> Says {
     Says {
         plain,
         index,
         blocking: None,
+        stuck: None,
         restless: false,
         leaderless: false,
+        last_contact: 0,
         forgotten: false,
         proof_takes: Duration::ZERO,
     }
@@ -152,6 +162,15 @@ fn quiet(plain: Vec<u16>, index: u64) -> Says {
 /// The other server of a small network may reach a leader where this one does not.
 #[tokio::test]
 async fn an_agent_that_stays_without_a_leader_is_left_for_the_next_one() {
+    is_left_when(|says| says.leaderless = true).await;
+}
+
+#[tokio::test]
+async fn an_agent_whose_data_stays_old_is_left_for_the_next_one() {
+    is_left_when(|says| says.last_contact = 301).await;
+}
+
+async fn is_left_when(fault: impl FnOnce(&mut Says)) {
     let ((cut_off, one), (_well, other)) = (
         Fake::start(quiet(vec![ONE], 5)).await,
         Fake::start(quiet(vec![ONE, TWO], 6)).await,
@@ -163,11 +182,35 @@ async fn an_agent_that_stays_without_a_leader_is_left_for_the_next_one() {
     };
     let observed = Observed::start(Adapter::new(config));
     observed.becomes(&state(&[("orders", &[Instance::new(ONE)])])).await;
-    cut_off.says(|says| says.leaderless = true);
+    cut_off.says(fault);
     observed
         .becomes(&state(&[("orders", &[Instance::new(ONE), Instance::new(TWO)])]))
         .await;
     observed.enters(&[SourceState::Live]).await;
+}
+
+/// A server that lags behind its leader says that there is one; only how long ago it heard of it tells.
+#[tokio::test]
+async fn a_server_that_has_not_heard_of_its_leader_for_too_long_is_a_doubt_until_it_has() {
+    let (fake, config) = Fake::start(quiet(vec![ONE], 5)).await;
+    let observed = Observed::start(Adapter::new(config));
+    let known = state(&[("orders", &[Instance::new(ONE)])]);
+    observed.becomes(&known).await;
+    // As long as `max_stale`, which is ten seconds.
+    fake.says(|says| says.last_contact = 10_000);
+    observed.is_silent_for(Duration::from_millis(500)).await;
+    let before = observed.heard().notes.len();
+    let doubt = |why: Option<&str>| Note::Impaired(why.map(str::to_owned));
+    for (last_contact, expected) in [(10_001, doubt(Some("the data is 10.001s old"))), (10_000, doubt(None))] {
+        fake.says(|says| says.last_contact = last_contact);
+        until(PATIENT, "the doubt, or its end", async || {
+            observed.heard().notes.last() == Some(&expected)
+        })
+        .await;
+        assert_eq!(observed.state(), known);
+    }
+    assert_eq!(observed.heard().notes.len(), before + 2);
+    assert_eq!(observed.status().counters.sessions, 1);
 }
 
 /// The catalog is read more often than that, and goes on saying that the service is gone.
@@ -245,4 +288,36 @@ async fn an_index_that_goes_back_to_an_empty_list_takes_nothing_away() {
     .await;
     let indexes = fake.asked();
     assert!(!indexes.contains(&1), "{indexes:?}");
+}
+
+/// The view of a streaming subscription stood still for good in several releases.
+#[tokio::test]
+async fn an_event_that_was_lost_is_found_and_counted_and_healed() {
+    let says = Says {
+        stuck: Some((5, vec![ONE, TWO])),
+        ..quiet(vec![ONE, TWO], 5)
+    };
+    let (fake, config) = Fake::start(says).await;
+    let config = Config {
+        reconcile: Duration::from_millis(100),
+        ..config
+    };
+    let observed = Observed::start(Adapter::new(config));
+    let held = state(&[("orders", &[Instance::new(ONE), Instance::new(TWO)])]);
+    observed.becomes(&held).await;
+    // No `ONE` any more, and a `THREE` that no watch tells of.
+    fake.says(|says| (says.plain, says.index) = (vec![TWO, THREE], 6));
+    observed
+        .becomes(&state(&[("orders", &[Instance::new(TWO), Instance::new(THREE)])]))
+        .await;
+    let listed = |revision| Note::Resync {
+        services: 1,
+        evidence: Evidence::Complete,
+        revision,
+    };
+    let mut notes = observed.heard().notes;
+    notes.retain(|note| *note != Note::Reconciled { drift: 0 });
+    assert_eq!(notes, [listed(5), Note::Reconciled { drift: 2 }, listed(6)]);
+    let counters = observed.status().counters;
+    assert_eq!((counters.reconcile_drift, counters.resyncs), (2, 2));
 }

@@ -1,8 +1,19 @@
 //! Recorded answers of a real server in its three dialects, samples of older servers, and hostile instances.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
 use super::super::config::Config;
 use super::super::wire::read;
 use super::*;
+
+/// One instance in the legacy, the XStream and the Jackson dialect.
+const DIALECTS: [&str; 3] = [
+    r#"{"applications":{"versions__delta":"1","apps__hashcode":"UP_1_","application":[{"name":"X","instance":[{"instanceId":"x-1","hostName":"127.0.0.1","app":"X","ipAddr":"127.0.0.1","status":"UP","overriddenStatus":"UNKNOWN","port":{"$":9001,"@enabled":"true"},"securePort":{"$":9443,"@enabled":"false"},"countryId":1,"dataCenterInfo":{"@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo","name":"MyOwn"},"leaseInfo":{"renewalIntervalInSecs":1,"durationInSecs":3,"registrationTimestamp":1795182222047,"lastRenewalTimestamp":1795182222047,"evictionTimestamp":0,"serviceUpTimestamp":1795182222054},"metadata":{"@class":"java.util.Collections$EmptyMap"},"vipAddress":"x","secureVipAddress":"x","isCoordinatingDiscoveryServer":"false","lastUpdatedTimestamp":"1795182222055","lastDirtyTimestamp":"1795182221894","actionType":"ADDED"}]}]}}"#,
+    r#"{"applications":{"versions__delta":1,"apps__hashcode":"UP_1_","application":{"name":"X","instance":{"instanceId":"x-1","hostName":"127.0.0.1","app":"X","ipAddr":"127.0.0.1","status":"UP","overriddenstatus":"UNKNOWN","port":{"@enabled":true,"$":"9001"},"securePort":{"@enabled":false,"$":"7002"},"countryId":1,"dataCenterInfo":{"@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo","name":"MyOwn"},"leaseInfo":{"renewalIntervalInSecs":1,"durationInSecs":3,"registrationTimestamp":1795182222047,"lastRenewalTimestamp":1795182222047,"evictionTimestamp":0,"serviceUpTimestamp":1795182222047},"metadata":{"@class":"java.util.Collections$EmptyMap"},"vipAddress":"x","isCoordinatingDiscoveryServer":false,"lastUpdatedTimestamp":1795182222055,"lastDirtyTimestamp":1795182221894,"actionType":"ADDED"}}}}"#,
+    r#"{"applications":{"application":[{"name":"X","instance":[{"instanceId":"x-1","app":"X","ipAddr":"127.0.0.1","sid":"na","vipAddress":"x","countryId":1,"dataCenterInfo":{"@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo","name":"MyOwn"},"hostName":"127.0.0.1","status":"UP","overriddenStatus":"UNKNOWN","leaseInfo":{"renewalIntervalInSecs":1,"durationInSecs":3,"registrationTimestamp":1795182222047,"lastRenewalTimestamp":1795182222047,"evictionTimestamp":0,"serviceUpTimestamp":1795182387902},"isCoordinatingDiscoveryServer":false,"lastUpdatedTimestamp":1795182222055,"lastDirtyTimestamp":1795182221894,"actionType":"ADDED","port":{"$":9001,"@enabled":"true"},"securePort":{"$":7002,"@enabled":"false"},"metadata":{"@class":"java.util.Collections$EmptyMap"}}]}],"versions__delta":"1","apps__hashcode":"UP_1_"}}"#,
+];
 
 fn rules(change: impl FnOnce(&mut Config)) -> Rules {
     let mut config = Config::new(vec![]);
@@ -69,10 +80,7 @@ fn one_with(fields: &str, rules: Rules) -> String {
 
 #[test]
 fn the_three_dialects_of_one_server_say_the_same() {
-    let legacy = r#"{"applications":{"versions__delta":"1","apps__hashcode":"UP_1_","application":[{"name":"X","instance":[{"instanceId":"x-1","hostName":"127.0.0.1","app":"X","ipAddr":"127.0.0.1","status":"UP","overriddenStatus":"UNKNOWN","port":{"$":9001,"@enabled":"true"},"securePort":{"$":9443,"@enabled":"false"},"countryId":1,"dataCenterInfo":{"@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo","name":"MyOwn"},"leaseInfo":{"renewalIntervalInSecs":1,"durationInSecs":3,"registrationTimestamp":1795182222047,"lastRenewalTimestamp":1795182222047,"evictionTimestamp":0,"serviceUpTimestamp":1795182222054},"metadata":{"@class":"java.util.Collections$EmptyMap"},"vipAddress":"x","secureVipAddress":"x","isCoordinatingDiscoveryServer":"false","lastUpdatedTimestamp":"1795182222055","lastDirtyTimestamp":"1795182221894","actionType":"ADDED"}]}]}}"#;
-    let xstream = r#"{"applications":{"versions__delta":1,"apps__hashcode":"UP_1_","application":{"name":"X","instance":{"instanceId":"x-1","hostName":"127.0.0.1","app":"X","ipAddr":"127.0.0.1","status":"UP","overriddenstatus":"UNKNOWN","port":{"@enabled":true,"$":"9001"},"securePort":{"@enabled":false,"$":"7002"},"countryId":1,"dataCenterInfo":{"@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo","name":"MyOwn"},"leaseInfo":{"renewalIntervalInSecs":1,"durationInSecs":3,"registrationTimestamp":1795182222047,"lastRenewalTimestamp":1795182222047,"evictionTimestamp":0,"serviceUpTimestamp":1795182222047},"metadata":{"@class":"java.util.Collections$EmptyMap"},"vipAddress":"x","isCoordinatingDiscoveryServer":false,"lastUpdatedTimestamp":1795182222055,"lastDirtyTimestamp":1795182221894,"actionType":"ADDED"}}}}"#;
-    let jackson = r#"{"applications":{"application":[{"name":"X","instance":[{"instanceId":"x-1","app":"X","ipAddr":"127.0.0.1","sid":"na","vipAddress":"x","countryId":1,"dataCenterInfo":{"@class":"com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo","name":"MyOwn"},"hostName":"127.0.0.1","status":"UP","overriddenStatus":"UNKNOWN","leaseInfo":{"renewalIntervalInSecs":1,"durationInSecs":3,"registrationTimestamp":1795182222047,"lastRenewalTimestamp":1795182222047,"evictionTimestamp":0,"serviceUpTimestamp":1795182387902},"isCoordinatingDiscoveryServer":false,"lastUpdatedTimestamp":1795182222055,"lastDirtyTimestamp":1795182221894,"actionType":"ADDED","port":{"$":9001,"@enabled":"true"},"securePort":{"$":7002,"@enabled":"false"},"metadata":{"@class":"java.util.Collections$EmptyMap"}}]}],"versions__delta":"1","apps__hashcode":"UP_1_"}}"#;
-    for dialect in [legacy, xstream, jackson] {
+    for dialect in DIALECTS {
         let applications = read(dialect.as_bytes()).unwrap();
         assert!(applications.adds_up());
         let record = &applications.records[0];
@@ -278,4 +286,58 @@ fn a_damaged_instance_rejects_itself_and_no_sibling() {
     let shown = decoded(body, rules(|_| {}));
     assert!(shown[0].starts_with("a: A/bad: ipAddr: "), "{}", shown[0]);
     assert_eq!(shown[1], "a: A/good 10.0.0.2:80 w=1 healthy");
+}
+
+/// Reads an answer whose content nobody vouches for, by every rule.
+fn check_any(body: &[u8]) -> Result<(), TestCaseError> {
+    let Ok(applications) = read(body) else { return Ok(()) };
+    let _ = applications.adds_up();
+    for naming in [Naming::App, Naming::AppVerbatim, Naming::Vip] {
+        for prefer_secure in [false, true] {
+            let rules = Rules { naming, prefer_secure };
+            for record in &applications.records {
+                let Decoded { services, outcome } = decode(record, rules);
+                let sound = match outcome {
+                    Some(Ok(_)) => !services.is_empty(),
+                    Some(Err(rejection)) => !rejection.reason.is_empty(),
+                    None => record.status == Status::Starting && !services.is_empty(),
+                };
+                prop_assert!(sound, "{record:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Any byte, or one that has a chance to leave the answer JSON.
+fn byte() -> impl Strategy<Value = u8> {
+    prop_oneof![1 => any::<u8>(), 1 => select(&b"\"\\{}[]:,"[..]), 6 => select(&b"0123456789.-$@_#%+aezAZ "[..])]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_answer_with_bytes_replaced_is_endpoints_and_rejections(
+        dialect in select(&DIALECTS[..]), damage in vec((any::<prop::sample::Index>(), byte()), 1..8)
+    ) {
+        let mut body = dialect.as_bytes().to_vec();
+        for (place, byte) in damage {
+            let place = place.index(body.len());
+            body[place] = byte;
+        }
+        check_any(&body)?;
+    }
+
+    #[test]
+    fn any_bytes_are_an_error_or_endpoints_and_rejections(noise in vec(any::<u8>(), 0..600), text in vec(any::<u8>(), 0..60)) {
+        check_any(&noise)?;
+        let text = String::from_utf8_lossy(&text);
+        let instance = serde_json::json!({ "instanceId": text, "ipAddr": "10.0.0.1", "hostName": text, "vipAddress": text,
+            "status": text, "overriddenStatus": text, "port": { "$": 80, "@enabled": "true" }, "lastDirtyTimestamp": text,
+            "leaseInfo": { "durationInSecs": text }, "dataCenterInfo": { "metadata": { "availability-zone": text } },
+            "metadata": { "weight": text, "meta": text, "zone": text, "agent": "go-eureka-client", "Endpoints": text } });
+        let body = serde_json::json!({ "applications": { "application": { "name": "X", "instance": instance } } });
+        check_any(body.to_string().as_bytes())?;
+    }
 }
