@@ -73,7 +73,7 @@ fn e54_a_route_does_not_wait_for_the_answer_to_its_listener_and_is_not_sent_for_
 #[test]
 fn e57_endpoints_wait_until_they_are_asked_for_and_are_sent_then() {
     let mut world = world(&["a"]);
-    assert_eq!(world.ask(request(CDS)), ["1 CDS +a"], "endpoints would be dropped now");
+    assert_eq!(world.ask(request(CDS)), ["1 CDS +a"], "nobody has asked for endpoints");
     world.weigh("b", 1);
     assert_eq!(world.says(), ["2 CDS +b"]);
     world.weigh("b", 2);
