@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use leadsman_core::model::ServiceName;
 use leadsman_core::policy::ServiceSettings;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
@@ -357,6 +358,10 @@ const SECTIONS: &[(&str, &str)] = &[
         "sources: { a: { zookeeper: { servers: [a:1], prefix: /a, zzz: 1 } } }",
     ),
     (
+        "sources.NAME.zookeeper.tls.",
+        "sources: { a: { zookeeper: { servers: [a:1], prefix: /a, tls: { zzz: 1 } } } }",
+    ),
+    (
         "sources.NAME.eureka.",
         "sources: { a: { eureka: { endpoints: ['http://a:1/'], zzz: 1 } } }",
     ),
@@ -416,17 +421,48 @@ const SECTIONS: &[(&str, &str)] = &[
 fn every_key_of_the_format_is_in_the_printed_defaults_and_in_the_documentation() {
     // The list is the format, and can't be forgotten here.
     let documentation = include_str!("../../../docs/configuration.md");
+    let printed = printed_with_its_examples();
     let mut missing = Vec::new();
     for (prefix, text) in SECTIONS {
+        let sections = sections_at(&printed, prefix);
         for key in known_keys(text) {
             let is_section = prefix.is_empty() || ["tls", "istio"].contains(&key.as_str());
             let documented = is_section || documentation.contains(&format!("| `{prefix}{key}` |"));
-            if !documented || !DEFAULTS.contains(&format!("{key}:")) {
+            if !documented || sections.iter().all(|section| section.get(&key).is_none()) {
                 missing.push(format!("{prefix}{key}"));
             }
         }
     }
     assert_eq!(missing, [""; 0]);
+}
+
+/// The printed defaults as they would be if nothing in them were commented out.
+fn printed_with_its_examples() -> Value {
+    let lines = DEFAULTS.lines().map(|line| {
+        let indent = line.len() - line.trim_start().len();
+        let (blank, mut rest) = line.split_at(indent);
+        let mut blank = blank.to_owned();
+        while let Some(example) = rest.strip_prefix("# ").filter(|_| indent > 0) {
+            let inner = example.trim_start();
+            blank.push_str(&example[..example.len() - inner.len()]);
+            rest = inner;
+        }
+        format!("{blank}{rest}\n")
+    });
+    serde_saphyr::from_str(&lines.collect::<String>()).unwrap()
+}
+
+/// The sections whose keys begin with `prefix`; `NAME` is any name.
+fn sections_at<'a>(printed: &'a Value, prefix: &str) -> Vec<&'a Value> {
+    let mut sections = vec![printed];
+    for part in prefix.split_terminator('.') {
+        let inner = sections.iter().filter_map(|section| section.as_object()).flatten();
+        sections = inner
+            .filter(|(key, _)| part == "NAME" || part == *key)
+            .map(|(_, section)| section)
+            .collect();
+    }
+    sections
 }
 
 fn known_keys(text_with_an_unknown_key: &str) -> Vec<String> {
