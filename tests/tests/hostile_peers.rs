@@ -5,10 +5,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use leadsman_tests::leadsman::{Leadsman, run};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tonic::{Code, Status};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 const SETTINGS: u8 = 4;
@@ -95,4 +99,55 @@ async fn a_server_with_silent_connections_ends_in_time() {
     );
     let ended = leadsman.process().terminate();
     assert!(ended.success(), "{ended}");
+}
+
+/// How many resources a client gets that says one thing and no more, and how its stream ends.
+async fn say_once(leadsman: &Leadsman, request: DeltaDiscoveryRequest) -> (usize, Result<(), Status>) {
+    let address = format!("http://{}", leadsman.xds());
+    let mut client = AggregatedDiscoveryServiceClient::connect(address).await.unwrap();
+    let requests = tokio_stream::iter([request]);
+    let mut responses = client.delta_aggregated_resources(requests).await.unwrap().into_inner();
+    let mut resources = 0;
+    loop {
+        match responses.message().await {
+            Ok(Some(response)) => resources += response.resources.len(),
+            Ok(None) => return (resources, Ok(())),
+            Err(status) => return (resources, Err(status)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_says_one_thing_is_answered_and_whoever_says_too_much_is_told_why() {
+    let leadsman = server().await;
+    let node = |id: &str| {
+        Some(Node {
+            id: id.to_owned(),
+            ..Node::default()
+        })
+    };
+    let request = DeltaDiscoveryRequest {
+        node: node("once"),
+        type_url: "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    let (resources, end) = say_once(&leadsman, request.clone()).await;
+    assert_eq!((resources, end.is_ok()), (1, true), "{end:?}");
+    let endless = DeltaDiscoveryRequest {
+        node: node(&"x".repeat(5000)),
+        ..request.clone()
+    };
+    let huge = DeltaDiscoveryRequest {
+        resource_names_subscribe: vec!["x".repeat(65 << 20)],
+        ..request
+    };
+    for (request, code, why) in [
+        (endless, Code::InvalidArgument, "longer than 4096 bytes"),
+        (huge, Code::OutOfRange, "too large"),
+    ] {
+        let (resources, end) = say_once(&leadsman, request).await;
+        let status = end.unwrap_err();
+        assert_eq!((resources, status.code()), (0, code), "{status}");
+        assert!(status.message().contains(why), "{status}");
+    }
 }
