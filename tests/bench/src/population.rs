@@ -123,9 +123,16 @@ fn put_group(out: &mut Vec<u8>, locality: &str, field: u64, instances: impl Iter
     let (mut group, mut place) = (Vec::new(), Vec::new());
     put_bytes(&mut place, field, locality.as_bytes());
     put_bytes(&mut group, 1, &place);
+    let mut usable = 0;
     for instance in instances {
         put_bytes(&mut group, 2, &endpoint(instance, stamp));
+        if instance.health(stamp) == HEALTHY {
+            usable += WEIGHT;
+        }
     }
+    let mut weight = Vec::new();
+    put_number(&mut weight, 1, usable.max(1));
+    put_bytes(&mut group, 3, &weight);
     put_bytes(out, 2, &group);
 }
 

@@ -212,7 +212,21 @@ func (r *registry) assignment(service string) types.Resource {
 		}
 		assignment.Endpoints[last].LbEndpoints = append(assignment.Endpoints[last].LbEndpoints, one.endpoint)
 	}
+	for _, group := range assignment.Endpoints {
+		group.LoadBalancingWeight = wrapperspb.UInt32(max(1, usable(group.LbEndpoints)))
+	}
 	return assignment
+}
+
+// usable is what a locality weighs: gRPC ignores one without a weight.
+func usable(endpoints []*envoy.LbEndpoint) uint32 {
+	sum := uint32(0)
+	for _, endpoint := range endpoints {
+		if endpoint.HealthStatus == core.HealthStatus_HEALTHY || endpoint.HealthStatus == core.HealthStatus_UNKNOWN {
+			sum += endpoint.LoadBalancingWeight.Value
+		}
+	}
+	return sum
 }
 
 func compare(a, b *core.Locality) int {
