@@ -18,7 +18,7 @@ mod tests;
 use std::convert::Infallible;
 
 pub use config::Config;
-pub use layout::{Layout, LayoutChoice, UnknownLayout};
+pub use layout::{Layout, LayoutChoice};
 
 use crate::Settings;
 use crate::{Error, EventSender, Registry};

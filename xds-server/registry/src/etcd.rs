@@ -17,7 +17,7 @@ mod writer;
 use std::convert::Infallible;
 
 pub use config::Config;
-pub use layout::{Layout, LayoutChoice, UnknownLayout};
+pub use layout::{Layout, LayoutChoice};
 pub(crate) use writer::{Stored, Writer};
 
 use crate::Settings;

@@ -4,6 +4,7 @@
 //! written in one registry only, is the business of that registry's own module. The data is hostile: nothing in it can
 //! panic, and a bad record is the rejection of itself.
 
+pub(crate) mod choice;
 pub(crate) mod dubbo_interface;
 pub(crate) mod entry;
 pub(crate) mod go_micro;

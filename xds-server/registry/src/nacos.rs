@@ -19,7 +19,7 @@ mod wire;
 use std::convert::Infallible;
 
 pub use config::{Config, Naming, Protocol};
-pub use layout::{Layout, LayoutChoice, UnknownLayout};
+pub use layout::{Layout, LayoutChoice};
 
 use crate::Settings;
 use crate::{Error, EventSender, Registry};

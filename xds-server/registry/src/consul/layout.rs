@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use leadsman_core::model::{Address, Health, Weight};
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::layout::choice::{Choice, Layouts};
 use crate::layout::entry::{
     Object, brief, flag, list, map, number, parse_flag, parse_number, port, text, weight, weight_above_zero,
 };
@@ -64,43 +63,12 @@ impl fmt::Display for Layout {
     }
 }
 
-/// How the layout of an instance is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LayoutChoice {
-    /// From the instance itself.
-    #[default]
-    Auto,
-    /// From the configuration.
-    Pinned(Layout),
+impl Layouts for Layout {
+    const LAYOUTS: &'static [Self] = &Self::ALL;
 }
 
-/// A text that names no layout.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a layout; the layouts are auto{list}", list = names())]
-pub struct UnknownLayout(String);
-
-impl FromStr for LayoutChoice {
-    type Err = UnknownLayout;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        let named = Layout::ALL.into_iter().find(|layout| layout.as_str() == text);
-        named.map(Self::Pinned).ok_or_else(|| UnknownLayout(text.to_owned()))
-    }
-}
-
-impl<'de> Deserialize<'de> for LayoutChoice {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-fn names() -> String {
-    Layout::ALL.iter().map(|layout| format!(", {layout}")).collect()
-}
+/// How the layout of a record is known.
+pub type LayoutChoice = Choice<Layout>;
 
 /// An instance as Consul answers it.
 #[derive(Clone, Copy, Debug)]

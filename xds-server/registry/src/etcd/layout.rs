@@ -13,12 +13,11 @@ mod skydns;
 mod tests;
 
 use std::fmt;
-use std::str::FromStr;
 
 use leadsman_core::model::Provenance;
-use serde::{Deserialize, Deserializer};
 
 pub(super) use crate::layout::Decoded;
+use crate::layout::choice::{Choice, Layouts};
 use crate::layout::entry::{Entry, below};
 use crate::layout::{Reading, dubbo_interface, finish, go_micro, goframe, kratos, leadsman, rpcx, unattributed};
 
@@ -114,52 +113,12 @@ impl fmt::Display for Layout {
     }
 }
 
+impl Layouts for Layout {
+    const LAYOUTS: &'static [Self] = &Self::ALL;
+}
+
 /// How the layout of a record is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LayoutChoice {
-    /// From the record itself.
-    #[default]
-    Auto,
-    /// From the configuration.
-    Pinned(Layout),
-}
-
-/// A text that names no layout.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a layout; the layouts are auto{list}", list = names())]
-pub struct UnknownLayout(String);
-
-impl FromStr for LayoutChoice {
-    type Err = UnknownLayout;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        let named = Layout::ALL.into_iter().find(|layout| layout.as_str() == text);
-        named.map(Self::Pinned).ok_or_else(|| UnknownLayout(text.to_owned()))
-    }
-}
-
-impl fmt::Display for LayoutChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Pinned(layout) => layout.fmt(f),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for LayoutChoice {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-fn names() -> String {
-    Layout::ALL.iter().map(|layout| format!(", {layout}")).collect()
-}
+pub type LayoutChoice = Choice<Layout>;
 
 /// Says what a record is.
 pub(super) fn decode(choice: LayoutChoice, prefix: &str, key: &[u8], value: &[u8], revision: u64) -> Decoded {

@@ -11,13 +11,12 @@ mod tests;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use leadsman_core::model::{Provenance, ServiceName};
-use serde::{Deserialize, Deserializer};
 
 use super::client::Node;
 use super::configurator::Rule;
+use crate::layout::choice::{Choice, Layouts};
 use crate::layout::entry::{Entry, below};
 use crate::layout::{
     Decoded, Reading, dubbo_interface, finish, go_micro, goframe, kratos, leadsman, rpcx, unattributed,
@@ -103,43 +102,12 @@ impl fmt::Display for Layout {
     }
 }
 
-/// How the layout of a node is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LayoutChoice {
-    /// From the node itself.
-    #[default]
-    Auto,
-    /// From the configuration.
-    Pinned(Layout),
+impl Layouts for Layout {
+    const LAYOUTS: &'static [Self] = &Self::ALL;
 }
 
-/// A text that names no layout.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a layout; the layouts are auto{list}", list = names())]
-pub struct UnknownLayout(String);
-
-impl FromStr for LayoutChoice {
-    type Err = UnknownLayout;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        let named = Layout::ALL.into_iter().find(|layout| layout.as_str() == text);
-        named.map(Self::Pinned).ok_or_else(|| UnknownLayout(text.to_owned()))
-    }
-}
-
-impl<'de> Deserialize<'de> for LayoutChoice {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-fn names() -> String {
-    Layout::ALL.iter().map(|layout| format!(", {layout}")).collect()
-}
+/// How the layout of a record is known.
+pub type LayoutChoice = Choice<Layout>;
 
 /// What one node is.
 #[derive(Clone, Debug)]
