@@ -85,7 +85,7 @@ fn received<M: Message + Default>(snapshot: &Snapshot, kind: ResourceType) -> M 
     let response = Response {
         variant: Variant::Delta,
         type_url: kind.type_url().into(),
-        nonce: "7".to_owned(),
+        nonce: 7,
         resources: vec![resource],
         removed: vec!["gone".into()],
         system_version: 3,
@@ -112,7 +112,7 @@ fn received_in_the_state_of_the_world(snapshot: &Snapshot, kind: ResourceType) -
     let response = Response {
         variant: Variant::StateOfTheWorld,
         type_url: kind.type_url().into(),
-        nonce: "7".to_owned(),
+        nonce: 7,
         resources: vec![snapshot.get(kind, "orders").unwrap()],
         removed: vec!["gone".into()],
         system_version: 3,

@@ -70,7 +70,7 @@ fn shown(protocol: &DiscoveryStream, snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn send(protocol: &mut DiscoveryStream, snapshot: &Snapshot) -> String {
-    protocol.next_response(snapshot, NOW).unwrap().nonce
+    protocol.next_response(snapshot, NOW).unwrap().nonce.to_string()
 }
 
 fn answer(protocol: &mut DiscoveryStream, kind: ResourceType, nonce: String, error: Option<&str>) {

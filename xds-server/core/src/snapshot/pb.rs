@@ -5,11 +5,14 @@
 //! server decodes what they encode with the generated crate and compares field by field.
 //! What Istio reads is in [`istio`]. Sources: `envoy/config/{cluster,endpoint,core}/v3`, `envoy/service/discovery/v3/discovery.proto`.
 
+mod frame;
 pub mod istio;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+
+pub(crate) use frame::{DeltaResponseFrame, ResponseFrame};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Any {
@@ -58,40 +61,6 @@ pub struct Resource {
 pub struct ResourceField {
     #[prost(message, optional, tag = "2")]
     pub resource: Option<Resource>,
-}
-
-/// `envoy.service.discovery.v3.DeltaDiscoveryResponse` without its resources.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct DeltaResponseFrame {
-    #[prost(string, tag = "1")]
-    pub system_version_info: String,
-    #[prost(string, tag = "4")]
-    pub type_url: String,
-    #[prost(string, tag = "5")]
-    pub nonce: String,
-    #[prost(string, repeated, tag = "6")]
-    pub removed_resources: Vec<String>,
-    #[prost(message, optional, tag = "7")]
-    pub control_plane: Option<ControlPlane>,
-}
-
-/// `envoy.service.discovery.v3.DiscoveryResponse` without its resources.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ResponseFrame {
-    #[prost(string, tag = "1")]
-    pub version_info: String,
-    #[prost(string, tag = "4")]
-    pub type_url: String,
-    #[prost(string, tag = "5")]
-    pub nonce: String,
-    #[prost(message, optional, tag = "6")]
-    pub control_plane: Option<ControlPlane>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ControlPlane {
-    #[prost(string, tag = "1")]
-    pub identifier: String,
 }
 
 /// `envoy.config.cluster.v3.Cluster`

@@ -1,10 +1,10 @@
 //! What comes in and what goes out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
 use serde::Serialize;
 
 use crate::model::Locality;
@@ -103,8 +103,8 @@ const FRAME_BYTES: usize = 192;
 #[derive(Clone, Debug)]
 pub struct Response {
     pub variant: Variant,
-    pub type_url: Arc<str>,
-    pub nonce: String,
+    pub type_url: Cow<'static, str>,
+    pub nonce: u64,
     pub resources: Vec<Arc<Resource>>,
     /// Names that are no more; the state of the world has no words for them.
     pub removed: Vec<Arc<str>>,
@@ -128,30 +128,27 @@ impl Response {
 
     /// Writes the message: a small frame, and the shared bytes of each resource.
     pub fn write(&self, control_plane: &str, into: &mut BytesMut) {
-        let control_plane = Some(pb::ControlPlane {
-            identifier: control_plane.to_owned(),
-        });
-        let type_url = self.type_url.to_string();
-        let nonce = self.nonce.clone();
         match self.variant {
             Variant::Delta => {
                 let frame = pb::DeltaResponseFrame {
-                    system_version_info: self.system_version.to_string(),
-                    type_url,
-                    nonce,
-                    removed_resources: self.removed.iter().map(ToString::to_string).collect(),
+                    system_version: self.system_version,
+                    type_url: &self.type_url,
+                    nonce: self.nonce,
+                    removed: &self.removed,
                     control_plane,
                 };
-                self.join(&frame, |resource| &resource.field, into);
+                frame.write(into);
+                self.join(|resource| &resource.field, into);
             }
             Variant::StateOfTheWorld => {
                 let frame = pb::ResponseFrame {
-                    version_info: self.version().to_string(),
-                    type_url,
-                    nonce,
+                    version: self.version(),
+                    type_url: &self.type_url,
+                    nonce: self.nonce,
                     control_plane,
                 };
-                self.join(&frame, |resource| &resource.any_field, into);
+                frame.write(into);
+                self.join(|resource| &resource.any_field, into);
             }
         }
     }
@@ -161,9 +158,7 @@ impl Response {
         Version::of_all(self.resources.iter().map(|resource| resource.version))
     }
 
-    fn join(&self, frame: &impl Message, field: impl Fn(&Resource) -> &Bytes, into: &mut BytesMut) {
-        // A buffer that grows has room for everything.
-        frame.encode(into).unwrap_or_default();
+    fn join(&self, field: impl Fn(&Resource) -> &Bytes, into: &mut BytesMut) {
         for resource in &self.resources {
             into.put_slice(field(resource));
         }

@@ -208,11 +208,10 @@ impl DiscoveryStream {
     /// The next message for the client, or `None` when there is nothing to say.
     pub fn next_response(&mut self, snapshot: &Snapshot, now: Duration) -> Option<Response> {
         if let Some((type_url, removed)) = self.unknown.pop_front() {
-            let nonce = self.take_nonce().to_string();
             return Some(Response {
                 variant: self.variant,
-                type_url,
-                nonce,
+                type_url: type_url.to_string().into(),
+                nonce: self.take_nonce(),
                 resources: Vec::new(),
                 removed,
                 system_version: snapshot.serial(),
@@ -280,7 +279,7 @@ impl DiscoveryStream {
         Some(Response {
             variant: self.variant,
             type_url: kind.type_url().into(),
-            nonce: nonce.to_string(),
+            nonce,
             resources,
             removed,
             system_version: snapshot.serial(),

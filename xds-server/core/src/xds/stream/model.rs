@@ -56,10 +56,6 @@ fn is_bad(version: Version) -> bool {
     version.to_string().ends_with(['0', '1', '2'])
 }
 
-fn nonce(response: &Response) -> u64 {
-    response.nonce.parse().unwrap()
-}
-
 impl Client {
     fn new(variant: Variant, words: Words) -> Self {
         Self {
@@ -110,15 +106,15 @@ impl Client {
         for resource in &response.resources {
             let key = (kind, resource.name.clone());
             let refused = self.refused.remove(&key);
-            let again = refused.is_some_and(|(version, last)| version == resource.version && nonce(&response) > last);
+            let again = refused.is_some_and(|(version, last)| version == resource.version && response.nonce > last);
             assert!(!again, "refused bytes were sent again");
             if is_bad(resource.version) && response.resources.len() == 1 {
-                let last = self.inbox.back().map_or(nonce(&response), nonce);
+                let last = self.inbox.back().map_or(response.nonce, |last| last.nonce);
                 self.refused.insert(key, (resource.version, last));
             }
         }
         let mut answer = Request {
-            response_nonce: response.nonce.clone(),
+            response_nonce: response.nonce.to_string(),
             ..request(kind)
         };
         let good = why.is_none();
