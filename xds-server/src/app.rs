@@ -7,12 +7,15 @@ use std::time::Duration;
 use anyhow::Context;
 use leadsman_core::model::SourceName;
 use leadsman_registry::{
-    Registry, SourceEvent, SourceStatus, StatusReader, SuperviseOptions, consul::Consul, dns::Dns, etcd::Etcd,
-    eureka::Eureka, file::File, kubernetes::Kubernetes, nacos::Nacos, own::Own, supervise, zookeeper::Zookeeper,
+    Certificates, Registry, ServerTls, SourceEvent, SourceStatus, StatusReader, SuperviseOptions, consul::Consul,
+    dns::Dns, etcd::Etcd, eureka::Eureka, file::File, kubernetes::Kubernetes, nacos::Nacos, own::Own, supervise,
+    zookeeper::Zookeeper,
 };
+use rustls::ServerConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, ReloadState};
@@ -50,6 +53,10 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let bind = |address| transport::bind(address).with_context(|| format!("{address} can't be listened on"));
     let (xds, admin) = (bind(config.xds.listen)?, bind(config.admin.listen)?);
     let mut app = App::default();
+    let tls = match &config.xds.tls {
+        Some(files) => Some(app.start_certificates(files).await?),
+        None => None,
+    };
     let (events, heard) = mpsc::channel(EVENTS);
     let sources = start_sources(&config, &events, &mut app);
     drop(events);
@@ -71,8 +78,10 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         node = %config.node.id, version = env!("CARGO_PKG_VERSION"), "serving",
     );
     let shared = app.shared(&config);
-    app.tasks
-        .spawn(async move { transport::serve(&config.xds, xds, shared).await });
+    app.tasks.spawn(async move {
+        transport::serve(&config.xds, tls, xds, shared).await;
+        Ok(())
+    });
     run(app.tasks, app.shutdown).await
 }
 
@@ -120,6 +129,27 @@ impl App {
         reload
     }
 
+    /// Reads the certificates of the xDS port, and again for as long as it is open.
+    async fn start_certificates(&mut self, files: &ServerTls) -> anyhow::Result<watch::Receiver<Arc<ServerConfig>>> {
+        let mut certificates = Certificates::load(files, transport::PROTOCOLS)
+            .await
+            .context("the TLS configuration of `xds.tls` does not work")?;
+        let (newest, reader) = watch::channel(certificates.config());
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(infallible(async move {
+            while shutdown
+                .run_until_cancelled(sleep(Certificates::REFRESH))
+                .await
+                .is_some()
+            {
+                if certificates.refresh().await {
+                    newest.send_replace(certificates.config());
+                }
+            }
+        }));
+        Ok(reader)
+    }
+
     fn shared(&self, config: &Config) -> transport::Shared {
         transport::Shared {
             publication: self.publication.clone(),
@@ -151,7 +181,7 @@ async fn run(mut tasks: JoinSet<anyhow::Result<()>>, shutdown: CancellationToken
     };
     tokio::select! {
         () = rest => {}
-        () = tokio::time::sleep(GRACE) => tracing::warn!("not everything ended in time"),
+        () = sleep(GRACE) => tracing::warn!("not everything ended in time"),
         _ = terminate.recv() => tracing::warn!("second SIGTERM: ending at once"),
     }
     outcome

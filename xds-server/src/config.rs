@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use leadsman_core::model::SourceName;
-use leadsman_registry::file;
+use leadsman_registry::{ServerTls, file};
 use serde::Deserialize;
 
 mod check;
@@ -69,8 +69,8 @@ pub struct Xds {
     #[serde(deserialize_with = "format::address")]
     pub listen: SocketAddr,
     /// Serve TLS, and ask for client certificates when `client_ca` is set. Default: none. A change needs a restart;
-    /// the files are read at the start.
-    pub tls: Option<Tls>,
+    /// new files are taken over for the connections that follow.
+    pub tls: Option<ServerTls>,
     /// Allow plaintext on an address other machines can reach. Default: false. A change needs a restart.
     pub insecure: bool,
     /// How long the first answers may wait for every source to list its services; after that the server answers with
@@ -90,20 +90,6 @@ pub enum ClientStatus {
     Trusted,
     Everyone,
     Nobody,
-}
-
-/// Files in PEM.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// The certificate chain of this server, its own certificate first. Required. A change needs a restart.
-    pub cert: PathBuf,
-    /// The private key of the certificate. Required. A change needs a restart.
-    pub key: PathBuf,
-    /// The authorities that client certificates must come from; with it, a client without a certificate is refused.
-    /// Default: none. A change needs a restart.
-    #[serde(default)]
-    pub client_ca: Option<PathBuf>,
 }
 
 /// The port of the admin API, the metrics and the probes.

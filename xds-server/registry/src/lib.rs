@@ -4,6 +4,7 @@
 //! guard, or know Envoy: [`supervise`] does the first three once for all of them, and the model and policy the rest.
 //! Vendor types never leave their module.
 
+mod certificates;
 pub mod consul;
 mod contract;
 pub mod dns;
@@ -22,6 +23,7 @@ mod settings;
 mod text;
 pub mod zookeeper;
 
+pub use certificates::{Certificates, ServerTls};
 pub use contract::{
     Breaker, Counters, Error, Event, EventSender, MAX_ERROR_BYTES, Overdue, Registry, SourceEvent, SourceState,
     SourceStatus, StatusReader,

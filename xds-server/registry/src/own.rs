@@ -28,7 +28,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-pub use self::config::{Config, Embedded, ServerTls, Store};
+pub use self::config::{Config, Embedded, Store};
 
 use self::api::{Api, Backend, Desk, bind, serve};
 use self::keeper::{Keeper, Known};

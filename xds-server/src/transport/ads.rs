@@ -1,30 +1,29 @@
-//! One task a stream: it selects between what the client says, what changed, and what somebody asks.
+//! One discovery stream: it selects between what the client says, what changed, and what somebody asks.
 //!
 //! A response is made only when the transport has room for it, so a slow client costs what it subscribed to and no
 //! more, and hears the latest when it reads again.
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use leadsman_core::snapshot::{ResourceType, Snapshot};
 use leadsman_core::xds::{DiscoveryStream, Limits, Node};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::body::Body;
-use tonic::{Request, Status, Streaming};
+use tonic::Status;
 
 use super::Shared;
-use super::codec::{body, frame};
 use super::convert::Ask;
+use super::grpc::{Gone, Requests, Responses, frame};
 use crate::holdings::{self, Holdings};
 use crate::metrics::Metrics;
 use crate::proxies::{Delivery, Presence, Proxy, Question, Refusal, Standing};
 use crate::publication::Seat;
 
-/// Responses that are made and not taken by the transport yet: one, so that nothing goes stale on the way.
-const READY: usize = 1;
 /// Questions of the admin API that may wait for a stream.
 const QUESTIONS: usize = 8;
 
@@ -43,53 +42,87 @@ struct Stream {
     refusals: [Option<Refusal>; ResourceType::ALL.len()],
 }
 
-/// Starts the task of a stream and returns what it will send.
-pub(super) fn open<R: Ask>(shared: &Shared, only: Option<ResourceType>, request: Request<Streaming<R>>) -> Body {
-    let (responses, sent) = mpsc::channel(READY);
+/// Serves a stream to its end.
+pub(super) async fn serve<R: Ask>(
+    shared: Shared,
+    only: Option<ResourceType>,
+    peer: Option<SocketAddr>,
+    body: RecvStream,
+    mut responses: Responses,
+) {
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let stream = Stream {
         seat: shared.publication.enter(),
         protocol: DiscoveryStream::new(R::VARIANT, Limits::default()),
         only,
         started: Instant::now(),
-        peer: request.remote_addr(),
-        shared: shared.clone(),
+        peer,
+        shared,
         questions,
         presence: None,
         told_to_wait: false,
         refusals: [const { None }; ResourceType::ALL.len()],
     };
-    shared.metrics.stream_opened();
-    // The task ends with its client: when the transport drops the receiver, and at shutdown.
-    tokio::spawn(async move {
-        let metrics = stream.shared.metrics.clone();
-        let end = stream.run(request.into_inner(), &responses, asked).await;
-        metrics.stream_closed();
-        // A client that is gone needs no goodbye.
-        let _ = responses.send(Err(end.err().unwrap_or_else(|| Status::ok("")))).await;
-    });
-    body(sent)
+    // It is counted for as long as it lives, also when its connection goes away under it.
+    let _counted = Counted::new(stream.shared.metrics.clone());
+    match stream.run(Requests::<R>::new(body), &mut responses, asked).await {
+        Ok(()) => responses.end(&Status::ok("")),
+        Err(End::Status(status)) => responses.end(&status),
+        Err(End::Gone) => {}
+    }
+}
+
+/// Why a stream ended other than well.
+enum End {
+    Status(Status),
+    Gone,
+}
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<Gone> for End {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// A stream in the metrics.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.stream_opened();
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.stream_closed();
+    }
 }
 
 impl Stream {
     async fn run<R: Ask>(
         mut self,
-        mut requests: Streaming<R>,
-        responses: &mpsc::Sender<Result<Bytes, Status>>,
+        mut requests: Requests<R>,
+        responses: &mut Responses,
         mut asked: mpsc::Receiver<Question>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), End> {
         let shutdown = self.shared.shutdown.clone();
-        // Both are entered in a list when they are first asked, so they are asked for once.
+        // It is entered in a list when it is first asked, so it is asked for once.
         let mut shutdown = pin!(shutdown.cancelled());
-        let mut closed = pin!(responses.closed());
         let (mut news, mut asked_all) = (false, false);
         loop {
             tokio::select! {
                 biased;
-                () = &mut shutdown => return Err(Status::unavailable("the server is shutting down")),
-                () = &mut closed => return Ok(()),
+                () = &mut shutdown => return Err(Status::unavailable("the server is shutting down").into()),
                 Some(question) = asked.recv() => self.answer(question),
-                request = requests.message(), if !asked_all => match request {
+                request = requests.next(), if !asked_all => match request {
                     Ok(Some(request)) => {
                         self.handle(request)?;
                         news = true;
@@ -98,17 +131,17 @@ impl Stream {
                     Ok(None) => (asked_all, news) = (true, true),
                     Err(status) => {
                         tracing::debug!(peer = ?self.peer, %status, "a stream ends: its client left, or said what can't be read");
-                        return Err(status);
+                        return Err(status.into());
                     }
                 },
                 () = self.seat.arrived() => {
                     self.take_letters();
                     news = true;
                 }
-                room = responses.reserve(), if news => {
-                    let Ok(room) = room else { return Ok(()) };
+                room = responses.room(news) => {
+                    room?;
                     match self.next() {
-                        Some(response) => room.send(Ok(response)),
+                        Some(response) => responses.send(response)?,
                         None if asked_all => return Ok(()),
                         None => news = false,
                     }

@@ -32,6 +32,9 @@ const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// Streams that are asked at the same time: what they say waits in memory until it is in the answer.
 const ASKED_AT_ONCE: usize = 16;
 
+/// What the paths of its methods begin with.
+pub(super) const PATH: &str = "/envoy.service.status.v3.ClientStatusDiscoveryService/";
+
 /// The service; cloned for every request.
 #[derive(Clone, Debug)]
 pub(super) struct StatusService {

@@ -1,12 +1,10 @@
 //! The listening socket: a backlog for herds, and an accept loop that outlives its errors.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio_stream::Stream;
 
 /// The default of 128 drops connections when a fleet comes back at once, and each drop costs a client a second.
 const BACKLOG: u32 = 4096;
@@ -25,17 +23,15 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Connections, for ever: a server whose accept loop ends on an error looks as if it had been asked to.
-pub(super) fn incoming(listener: TcpListener) -> impl Stream<Item = Result<TcpStream, Infallible>> {
-    futures_util::stream::unfold(listener, |listener| async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => return Some((Ok(stream), listener)),
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+/// The next connection. Nothing is lost when the future is dropped.
+pub(super) async fn next(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    })
+    }
 }

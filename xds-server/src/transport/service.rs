@@ -1,21 +1,22 @@
 //! The discovery services, aggregated and one a type, without the generated servers: those would encode every response
 //! anew for every client, and keep a buffer of the size of the largest for as long as the stream lives.
 
-use std::convert::Infallible;
-use std::future::Future;
+use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use h2::RecvStream;
+use h2::server::SendResponse;
 use leadsman_core::snapshot::ResourceType;
 use leadsman_core::xds::Variant;
-use tonic::body::Body;
-use tonic::metadata::MetadataMap;
-use tonic::{Request, Status, Streaming};
+use tonic::Status;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 
-use super::codec::Requests;
 use super::convert::Ask;
-use super::{MAX_REQUEST_BYTES, Shared, ads};
+use super::grpc::{Gone, Responses, head};
+use super::{Server, ads, client_status, foreign};
 
 /// Every method we have: its path, the variant it speaks, and its type unless it is aggregated. The REST methods
 /// (`Fetch…`) of these services are polls, which the promise of prompt changes excludes.
@@ -72,53 +73,91 @@ const METHODS: [(&str, Variant, Option<ResourceType>); 10] = [
     ),
 ];
 
-type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// All of the services; cloned for every request.
+/// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Discovery {
-    shared: Shared,
+pub(super) struct Peer {
+    tcp: TcpConnectInfo,
+    /// With the certificate that the client showed.
+    tls: Option<TlsConnectInfo<TcpConnectInfo>>,
 }
 
-impl Discovery {
-    pub(super) fn new(shared: Shared) -> Self {
-        Self { shared }
+impl Peer {
+    pub(super) fn plain(tcp: TcpConnectInfo) -> Self {
+        Self { tcp, tls: None }
+    }
+
+    pub(super) fn secure(tcp: TcpConnectInfo, tls: TlsConnectInfo<TcpConnectInfo>) -> Self {
+        Self { tcp, tls: Some(tls) }
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.tcp.remote_addr
+    }
+
+    /// Tells tonic.
+    pub(super) fn introduce(self, extensions: &mut http::Extensions) {
+        match self.tls {
+            Some(tls) => extensions.insert(tls).map(drop),
+            None => extensions.insert(self.tcp).map(drop),
+        };
     }
 }
 
-impl tower::Service<http::Request<axum::body::Body>> for Discovery {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Answer<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<axum::body::Body>) -> Self::Future {
-        let request = request.map(Body::new);
-        let shared = self.shared.clone();
-        Box::pin(async move {
-            let method = METHODS.iter().find(|(path, ..)| *path == request.uri().path());
-            let Some((_, variant, only)) = method else {
-                let text = "this server streams xDS, delta or state of the world: aggregated, clusters, endpoints, \
-                            listeners and routes";
-                return Ok(Status::unimplemented(text).into_http());
-            };
-            Ok(match variant {
-                Variant::Delta => serve::<DeltaDiscoveryRequest>(&shared, *only, request),
-                Variant::StateOfTheWorld => serve::<DiscoveryRequest>(&shared, *only, request),
-            })
-        })
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address() {
+            Some(address) => address.fmt(f),
+            None => f.write_str("a client without an address"),
+        }
     }
 }
 
-fn serve<R: Ask>(shared: &Shared, only: Option<ResourceType>, request: http::Request<Body>) -> http::Response<Body> {
-    let (head, body) = request.into_parts();
-    let requests = Streaming::new_request(Requests::<R>::default(), body, None, Some(MAX_REQUEST_BYTES));
-    let request = Request::from_parts(MetadataMap::from_headers(head.headers), head.extensions, requests);
-    let mut response = http::Response::new(ads::open(shared, only, request));
-    let grpc = http::HeaderValue::from_static("application/grpc");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
-    response
+/// One call; it is dropped with its connection.
+pub(super) type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Server {
+    pub(super) fn answer(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>, peer: &Peer) -> Call {
+        let path = request.uri().path();
+        if path.starts_with(client_status::PATH) {
+            let (service, peer) = (self.client_status.clone(), peer.clone());
+            return Box::pin(async move {
+                // Whoever is gone needs no answer.
+                let _ = foreign::answer(service, request, respond, peer).await;
+            });
+        }
+        match METHODS.iter().find(|(method, ..)| *method == path) {
+            Some((_, Variant::Delta, only)) => self.open::<DeltaDiscoveryRequest>(*only, request, respond, peer),
+            Some((_, Variant::StateOfTheWorld, only)) => self.open::<DiscoveryRequest>(*only, request, respond, peer),
+            None => {
+                refuse(respond);
+                Box::pin(std::future::ready(()))
+            }
+        }
+    }
+
+    fn open<R: Ask>(
+        &self,
+        only: Option<ResourceType>,
+        request: http::Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        peer: &Peer,
+    ) -> Call {
+        match Responses::begin(respond, head()) {
+            Ok(responses) => Box::pin(ads::serve::<R>(
+                self.shared.clone(),
+                only,
+                peer.address(),
+                request.into_body(),
+                responses,
+            )),
+            Err(Gone) => Box::pin(std::future::ready(())),
+        }
+    }
+}
+
+fn refuse(mut respond: SendResponse<Bytes>) {
+    let text =
+        "this server streams xDS, delta or state of the world: aggregated, clusters, endpoints, listeners and routes";
+    // Whoever is gone needs no answer.
+    let _ = respond.send_response(Status::unimplemented(text).into_http(), true);
 }

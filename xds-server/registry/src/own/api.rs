@@ -5,7 +5,6 @@
 mod grpc;
 mod http;
 mod server;
-mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::certificates::ServerTls;
 use crate::etcd;
 use crate::settings::{Settings, duration};
 
@@ -26,20 +27,6 @@ pub struct Config {
     pub tokens: Option<PathBuf>,
     /// Where registrations are kept. Default: the embedded store in `registry/`.
     pub store: Store,
-}
-
-/// PEM files of a server, read again when they change.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServerTls {
-    /// The certificate chain of this server, its own certificate first. Required.
-    pub cert: PathBuf,
-    /// The private key of the certificate. Required.
-    pub key: PathBuf,
-    /// The authorities that client certificates must come from; with it, a client without a certificate is refused.
-    /// Default none.
-    #[serde(default)]
-    pub client_ca: Option<PathBuf>,
 }
 
 /// One of the two.

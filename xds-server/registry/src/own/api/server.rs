@@ -27,11 +27,10 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use super::super::config::ServerTls;
 use super::super::model::Refusal;
-use super::tls::Certificates;
 use super::{Api, grpc, http};
 use crate::Error;
+use crate::certificates::{Certificates, ServerTls};
 
 /// A fleet that comes back at once knocks faster than it is let in.
 const BACKLOG: u32 = 4096;
@@ -60,8 +59,8 @@ const PENDING_ACCEPT_RESETS: usize = 20;
 const LOCAL_ERROR_RESETS: usize = 256;
 /// Out of file descriptors is an error of the moment; trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often the certificates are looked at.
-const TLS_REFRESH: Duration = Duration::from_secs(5);
+/// What a client may speak, in the words of ALPN.
+const PROTOCOLS: &[&str] = &["h2", "http/1.1"];
 
 /// What every connection shares.
 struct Door {
@@ -92,7 +91,7 @@ pub(in super::super) async fn serve(
     tls: Option<ServerTls>,
 ) -> Result<Infallible, Error> {
     let mut certificates = match &tls {
-        Some(files) => Some(Certificates::load(files).await?),
+        Some(files) => Some(Certificates::load(files, PROTOCOLS).await?),
         None => None,
     };
     let door = Arc::new(Door {
@@ -101,7 +100,7 @@ pub(in super::super) async fn serve(
         pages: Arc::new(Semaphore::new(MAX_PAGES)),
     });
     let mut connections = JoinSet::new();
-    let mut refresh = interval(TLS_REFRESH);
+    let mut refresh = interval(Certificates::REFRESH);
     loop {
         tokio::select! {
             Some(ended) = connections.join_next() => if let Err(error) = ended {
@@ -109,7 +108,9 @@ pub(in super::super) async fn serve(
             },
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, peer)) => {
-                    let acceptor = certificates.as_ref().map(Certificates::acceptor);
+                    let acceptor = certificates
+                        .as_ref()
+                        .map(|certificates| TlsAcceptor::from(certificates.config()));
                     connections.spawn(Arc::clone(&door).receive(stream, peer, acceptor));
                 }
                 Err(error) => {

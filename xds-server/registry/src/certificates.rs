@@ -1,28 +1,45 @@
-//! The certificates of the registry's port: read at the start, and again when the files change.
+//! The certificates of a port: read at the start, and again when the files change.
 //!
 //! A pair that can't be used changes nothing: certificate and key are two writes, and in between they don't match.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use tokio_rustls::TlsAcceptor;
+use serde::Deserialize;
 
-use super::super::config::ServerTls;
 use crate::Error;
 use crate::http::read;
 
+/// PEM files of a server, read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTls {
+    /// The certificate chain of this server, its own certificate first. Required.
+    pub cert: PathBuf,
+    /// The private key of the certificate. Required.
+    pub key: PathBuf,
+    /// The authorities that client certificates must come from; with it, a client without a certificate is refused.
+    /// Default none.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
 /// A working set of files.
-pub(super) struct Certificates {
+#[derive(Debug)]
+pub struct Certificates {
     files: ServerTls,
+    protocols: &'static [&'static str],
     contents: Contents,
     config: Arc<ServerConfig>,
 }
 
 /// The files, byte by byte.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 struct Contents {
     cert: Vec<u8>,
     key: Vec<u8>,
@@ -30,20 +47,30 @@ struct Contents {
 }
 
 impl Certificates {
-    pub(super) async fn load(files: &ServerTls) -> Result<Self, Error> {
+    /// How often the files are to be looked at.
+    pub const REFRESH: Duration = Duration::from_secs(5);
+
+    /// Reads the files for a port whose clients speak one of `protocols`, in the words of ALPN.
+    ///
+    /// # Errors
+    /// [`Error::Misconfigured`] with the file that can't be read or used.
+    pub async fn load(files: &ServerTls, protocols: &'static [&'static str]) -> Result<Self, Error> {
         let contents = Contents::read(files).await?;
         Ok(Self {
-            config: Arc::new(contents.config(files)?),
+            config: Arc::new(contents.config(files, protocols)?),
             files: files.clone(),
+            protocols,
             contents,
         })
     }
 
-    /// Takes new files over for the connections that follow.
-    pub(super) async fn refresh(&mut self) {
+    /// Takes new files over for the connections that follow, and says whether there are any.
+    pub async fn refresh(&mut self) -> bool {
         let next = match Contents::read(&self.files).await {
-            Ok(contents) if contents == self.contents => return,
-            Ok(contents) => contents.config(&self.files).map(|config| (contents, config)),
+            Ok(contents) if contents == self.contents => return false,
+            Ok(contents) => contents
+                .config(&self.files, self.protocols)
+                .map(|config| (contents, config)),
             Err(error) => Err(error),
         };
         match next {
@@ -51,13 +78,18 @@ impl Certificates {
                 tracing::info!(cert = %self.files.cert.display(), "new certificates");
                 self.config = Arc::new(config);
                 self.contents = contents;
+                true
             }
-            Err(error) => tracing::warn!(%error, "the new certificates can't be used; the old ones stay"),
+            Err(error) => {
+                tracing::warn!(%error, "the new certificates can't be used; the old ones stay");
+                false
+            }
         }
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.config))
+    /// What the connections that follow are to be received with.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
     }
 }
 
@@ -73,7 +105,7 @@ impl Contents {
         })
     }
 
-    fn config(&self, files: &ServerTls) -> Result<ServerConfig, Error> {
+    fn config(&self, files: &ServerTls, protocols: &[&str]) -> Result<ServerConfig, Error> {
         let unusable =
             |error: &dyn std::fmt::Display| Error::Misconfigured(format!("{}: {error}", files.cert.display()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -93,7 +125,7 @@ impl Contents {
             .map_err(|error| Error::Misconfigured(format!("{}: {error}", files.key.display())))?;
         let chain = certificates(&self.cert).map_err(|error| unusable(&error))?;
         let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&error))?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(config)
     }
 }

@@ -1,0 +1,94 @@
+//! One task a connection: HTTP/2, and every stream on it. What is written by a stream leaves with the same turn of the
+//! task, and nothing is handed from one task to another on the way.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use h2::server::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tonic::transport::server::Connected;
+
+use super::Server;
+use super::keepalive::Keepalive;
+use super::service::{Call, Peer};
+
+/// An Envoy needs one stream, a client with a stream a type five.
+const STREAMS_PER_CONNECTION: u32 = 16;
+/// For TLS, and then for the first bytes of HTTP/2.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Caps against clients that reset streams as fast as they open them; see RUSTSEC-2024-0003 and CVE-2023-44487.
+const PENDING_ACCEPT_RESETS: usize = 20;
+const LOCAL_ERROR_RESETS: usize = 256;
+const HEADER_LIST_BYTES: u32 = 16 << 10;
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// What a stream may have handed over and not written yet before it is asked for no more: a client that does not read
+/// costs this.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// Serves one connection to its end.
+pub(super) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, server: Arc<Server>) {
+    // Responses are small, and what comes later is not to wait for the acknowledgement of what came before.
+    let _ = stream.set_nodelay(true);
+    let tcp = stream.connect_info();
+    let Some(acceptor) = tls else {
+        return converse(stream, Peer::plain(tcp), &server).await;
+    };
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let peer = Peer::secure(tcp, stream.connect_info());
+            converse(stream, peer, &server).await;
+        }
+        Ok(Err(error)) => tracing::debug!(peer = ?tcp.remote_addr, %error, "no TLS"),
+        Err(_) => tracing::debug!(peer = ?tcp.remote_addr, "no TLS in time"),
+    }
+}
+
+async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, server: &Server) {
+    let mut connection = match timeout(HANDSHAKE_TIMEOUT, builder().handshake::<_, Bytes>(io)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "no HTTP/2"),
+        Err(_) => return tracing::debug!(%peer, "no HTTP/2 in time"),
+    };
+    let Some(pings) = connection.ping_pong() else { return };
+    let mut keepalive = Keepalive::new(pings);
+    let mut calls = FuturesUnordered::<Call>::new();
+    let mut shutdown = pin!(server.shared.shutdown.cancelled());
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown, if !leaving => {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            Some(()) = calls.next() => {}
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => calls.push(server.answer(request, respond, &peer)),
+                Some(Err(error)) => return tracing::debug!(%peer, %error, "a connection broke"),
+                None => return,
+            },
+            () = keepalive.lost() => return tracing::debug!(%peer, "a client does not answer any more"),
+        }
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_pending_accept_reset_streams(PENDING_ACCEPT_RESETS)
+        .max_local_error_reset_streams(Some(LOCAL_ERROR_RESETS))
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
