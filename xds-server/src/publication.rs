@@ -4,18 +4,19 @@
 //! before it looks for who wants to hear of it; so no change falls between the two. A mailbox holds names and not
 //! changes: a slow client hears the latest and not the history, and what waits for it is bounded by what it asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use leadsman_core::snapshot::{Changes, ResourceType, Snapshot};
-use leadsman_core::xds::{Interest, StreamId, SubscriberIndex};
+use leadsman_core::xds::{Interest, Place, StreamId, SubscriberIndex};
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 /// What a stream still has to look at.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Letters {
-    pub(crate) changed: BTreeSet<(ResourceType, Arc<str>)>,
+    /// Mostly one. In no order, and some may be there twice.
+    pub(crate) changed: SmallVec<[(ResourceType, Arc<str>); 1]>,
     /// The snapshot has begun to answer, or absence in it has become proof.
     pub(crate) certainty: bool,
 }
@@ -29,8 +30,10 @@ struct Mailbox {
 #[derive(Debug, Default)]
 struct Streams {
     index: SubscriberIndex,
-    mailboxes: BTreeMap<StreamId, Arc<Mailbox>>,
-    next: StreamId,
+    /// By the place of their stream.
+    mailboxes: Vec<Option<Arc<Mailbox>>>,
+    free: Vec<Place>,
+    last: StreamId,
 }
 
 /// Shared by the controller and every stream.
@@ -51,14 +54,14 @@ impl Publication {
     pub(crate) fn publish(&self, snapshot: Snapshot, changes: &Changes, certainty: bool) {
         self.snapshot.store(Arc::new(snapshot));
         let streams = lock(&self.streams);
-        for (stream, kind, name) in streams.index.affected(changes) {
-            if let Some(mailbox) = streams.mailboxes.get(&stream) {
-                lock(&mailbox.letters).changed.insert((kind, name.clone()));
+        for (place, kind, name) in streams.index.affected(changes) {
+            if let Some(mailbox) = streams.mailbox(place) {
+                lock(&mailbox.letters).add(kind, name);
                 mailbox.arrived.notify_one();
             }
         }
         if certainty {
-            for mailbox in streams.mailboxes.values() {
+            for mailbox in streams.mailboxes.iter().flatten() {
                 lock(&mailbox.letters).certainty = true;
                 mailbox.arrived.notify_one();
             }
@@ -67,23 +70,71 @@ impl Publication {
 
     /// Enters a stream.
     pub(crate) fn enter(self: &Arc<Self>) -> Seat {
-        let mut streams = lock(&self.streams);
-        streams.next += 1;
-        let (id, mailbox) = (streams.next, Arc::<Mailbox>::default());
-        streams.mailboxes.insert(id, mailbox.clone());
+        let mailbox = Arc::<Mailbox>::default();
+        let (id, place) = lock(&self.streams).enter(&mailbox);
         Seat {
             publication: self.clone(),
             id,
+            place,
             mailbox,
         }
     }
 }
 
-/// A stream's place. Its mailbox is given back on drop; its interests the stream takes back itself.
+impl Streams {
+    fn mailbox(&self, place: Place) -> Option<&Arc<Mailbox>> {
+        self.mailboxes.get(usize::try_from(place).ok()?)?.as_ref()
+    }
+
+    /// Places are used again, so that there are no more of them than there were streams at one time.
+    fn enter(&mut self, mailbox: &Arc<Mailbox>) -> (StreamId, Place) {
+        self.last += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.mailboxes.push(None);
+            Place::try_from(self.mailboxes.len() - 1).unwrap_or(Place::MAX)
+        });
+        self.put(place, Some(mailbox.clone()));
+        (self.last, place)
+    }
+
+    fn leave(&mut self, place: Place) {
+        self.put(place, None);
+        self.free.push(place);
+    }
+
+    fn put(&mut self, place: Place, mailbox: Option<Arc<Mailbox>>) {
+        let slot = usize::try_from(place).ok().and_then(|at| self.mailboxes.get_mut(at));
+        if let Some(slot) = slot {
+            *slot = mailbox;
+        }
+    }
+}
+
+impl Letters {
+    /// A stream that does not read gets the same names again and again, so nothing grows before what is there twice is
+    /// thrown away: what waits is bounded by what it asked for.
+    fn add(&mut self, kind: ResourceType, name: &Arc<str>) {
+        let letters = &mut self.changed;
+        if letters.last().is_some_and(|(of, last)| (*of, last) == (kind, name)) {
+            return;
+        }
+        if letters.len() == letters.capacity() {
+            letters.sort_unstable();
+            letters.dedup();
+            // There is room for as many more, so that sorting stays rare.
+            letters.reserve(letters.len());
+        }
+        letters.push((kind, name.clone()));
+    }
+}
+
+/// Where a stream sits. Its mailbox is given back on drop; its interests the stream takes back itself before that. If it did
+/// not, the next stream in its place would hear of names it does not want, and ignore them.
 #[derive(Debug)]
 pub(crate) struct Seat {
     publication: Arc<Publication>,
     id: StreamId,
+    place: Place,
     mailbox: Arc<Mailbox>,
 }
 
@@ -99,7 +150,7 @@ impl Seat {
     /// Registers what the stream wants to hear of, or does not any more.
     pub(crate) fn update(&self, interests: &[Interest]) {
         if !interests.is_empty() {
-            lock(&self.publication.streams).index.update(self.id, interests);
+            lock(&self.publication.streams).index.update(self.place, interests);
         }
     }
 
@@ -115,7 +166,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        lock(&self.publication.streams).mailboxes.remove(&self.id);
+        lock(&self.publication.streams).leave(self.place);
     }
 }
 
@@ -145,7 +196,7 @@ mod tests {
             publication.publish(Snapshot::default(), &changes("a"), false);
             publication.publish(Snapshot::default(), &changes("b"), false);
         }
-        let changed = [(ResourceType::Endpoint, Arc::from("a"))].into();
+        let changed = [(ResourceType::Endpoint, Arc::from("a"))].into_iter().collect();
         assert_eq!(
             seat.take(),
             Letters {
@@ -163,5 +214,42 @@ mod tests {
                 .next()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn many_names_that_change_all_the_time_are_kept_about_once_each() {
+        let publication = Arc::new(Publication::default());
+        let seat = publication.enter();
+        let names: Vec<String> = (0..100).map(|name| name.to_string()).collect();
+        let wants = |name: &String| Interest::Subscribe(ResourceType::Endpoint, name.as_str().into());
+        seat.update(&names.iter().map(wants).collect::<Vec<_>>());
+        for _ in 0..100 {
+            for name in &names {
+                publication.publish(Snapshot::default(), &changes(name), false);
+            }
+        }
+        let mut changed = seat.take().changed;
+        assert!(changed.capacity() <= 4 * names.len(), "{}", changed.capacity());
+        changed.sort_unstable();
+        changed.dedup();
+        assert_eq!(changed.len(), names.len());
+    }
+
+    #[test]
+    fn a_place_is_used_again_and_a_stream_is_told_nothing_of_its_former_owner() {
+        let publication = Arc::new(Publication::default());
+        let wants = Interest::Subscribe(ResourceType::Endpoint, "a".into());
+        let (first, second) = (publication.enter(), publication.enter());
+        first.update(std::slice::from_ref(&wants));
+        first.update(&[Interest::Unsubscribe(ResourceType::Endpoint, "a".into())]);
+        let (id, place) = (first.id(), first.place);
+        drop(first);
+        let third = publication.enter();
+        assert_eq!(third.place, place);
+        assert!(![id, second.id()].contains(&third.id()));
+        second.update(&[wants]);
+        publication.publish(Snapshot::default(), &changes("a"), false);
+        assert_eq!(third.take(), Letters::default());
+        assert_eq!(second.take().changed.len(), 1);
     }
 }

@@ -9,7 +9,7 @@ mod message;
 mod stream;
 mod subscription;
 
-pub use index::{StreamId, SubscriberIndex};
+pub use index::{Place, StreamId, SubscriberIndex};
 pub use message::{Interest, Node, ProtocolError, Request, Response, SotwRequest, Variant};
 pub use stream::{DiscoveryStream, Limits};
 pub use subscription::{ResourceState, TypeReport};

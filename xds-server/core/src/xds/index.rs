@@ -1,7 +1,11 @@
 //! Who wants to know about what: a change costs its subscribers, and nobody else.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod places;
+
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use places::Places;
 
 use super::Interest;
 use crate::snapshot::{Changes, ResourceType};
@@ -10,10 +14,15 @@ use crate::snapshot::{Changes, ResourceType};
 /// before its former stream is known to be dead.
 pub type StreamId = u64;
 
+/// Where a stream sits among those that are open. Small, because one is kept for each name of each stream; the next stream
+/// may have it when this one has gone.
+pub type Place = u32;
+
 #[derive(Debug, Default)]
 struct Interested {
-    names: BTreeMap<Arc<str>, BTreeSet<StreamId>>,
-    everything: BTreeSet<StreamId>,
+    /// By hashes with a random seed: names are the clients' to choose.
+    names: HashMap<Arc<str>, Places>,
+    everything: Places,
 }
 
 /// From resource names to streams.
@@ -27,19 +36,13 @@ pub struct SubscriberIndex {
 }
 
 impl SubscriberIndex {
-    pub fn update(&mut self, stream: StreamId, interests: &[Interest]) {
+    pub fn update(&mut self, stream: Place, interests: &[Interest]) {
         for interest in interests {
             match interest {
-                Interest::Subscribe(kind, name) => {
-                    self.of_mut(*kind).names.entry(name.clone()).or_default().insert(stream);
-                }
+                Interest::Subscribe(kind, name) => self.of_mut(*kind).note(stream, name),
                 Interest::Unsubscribe(kind, name) => self.of_mut(*kind).forget(stream, name),
-                Interest::Everything(kind) => {
-                    self.of_mut(*kind).everything.insert(stream);
-                }
-                Interest::NotEverything(kind) => {
-                    self.of_mut(*kind).everything.remove(&stream);
-                }
+                Interest::Everything(kind) => self.of_mut(*kind).everything.insert(stream),
+                Interest::NotEverything(kind) => self.of_mut(*kind).everything.remove(stream),
             }
         }
     }
@@ -48,13 +51,13 @@ impl SubscriberIndex {
     pub fn affected<'a>(
         &'a self,
         changes: &'a Changes,
-    ) -> impl Iterator<Item = (StreamId, ResourceType, &'a Arc<str>)> + 'a {
+    ) -> impl Iterator<Item = (Place, ResourceType, &'a Arc<str>)> + 'a {
         ResourceType::ALL.into_iter().flat_map(move |kind| {
             let interested = self.of(kind);
             changes.of(kind).iter().flat_map(move |name| {
-                let named = interested.names.get(name).into_iter().flatten();
-                let streams = named.chain(&interested.everything);
-                streams.map(move |stream| (*stream, kind, name))
+                let named = interested.names.get(name).into_iter().flat_map(Places::iter);
+                let streams = named.chain(interested.everything.iter());
+                streams.map(move |stream| (stream, kind, name))
             })
         })
     }
@@ -81,9 +84,16 @@ impl SubscriberIndex {
 }
 
 impl Interested {
-    fn forget(&mut self, stream: StreamId, name: &Arc<str>) {
+    fn note(&mut self, stream: Place, name: &Arc<str>) {
+        match self.names.get_mut(name) {
+            Some(streams) => streams.insert(stream),
+            None => self.names.entry(name.clone()).or_default().insert(stream),
+        }
+    }
+
+    fn forget(&mut self, stream: Place, name: &Arc<str>) {
         if let Some(streams) = self.names.get_mut(name) {
-            streams.remove(&stream);
+            streams.remove(stream);
             if streams.is_empty() {
                 self.names.remove(name);
             }
