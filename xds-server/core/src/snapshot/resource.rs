@@ -105,7 +105,7 @@ impl ResourceType {
 
 /// A hash of the content: equal on every replica and across restarts, so that a client that reconnects anywhere is
 /// sent only what changed. 16 hex digits on the wire, because reconnect requests carry one a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 
 impl Version {

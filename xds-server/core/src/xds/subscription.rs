@@ -7,40 +7,21 @@ mod answer;
 mod culprit;
 mod decide;
 mod report;
+mod row;
+mod table;
 
 pub use report::{ResourceState, TypeReport};
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use row::{Holds, Row};
+use smallvec::SmallVec;
+use table::Table;
+
 use super::{Interest, Request, SotwRequest, Variant};
 use crate::snapshot::{Resource, ResourceType, Version};
-
-/// What the client may hold of a resource.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Holds {
-    #[default]
-    Nothing,
-    /// We sent it, or the client said so when it connected.
-    This(Version),
-    /// Anything: it was part of a response that was rejected, or the client asks for it again.
-    Unknown,
-}
-
-/// One a name and stream, so it is small: what few names have lies elsewhere.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    holds: Holds,
-    /// What it holds it has accepted.
-    acked: bool,
-    told_missing: bool,
-    sent_here: bool,
-    /// Bytes that the client refused; they are not sent again.
-    refused: Option<Box<Refused>>,
-    /// Where every response lists everything, what of this resource is listed.
-    listed: Option<Box<Listed>>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Refused {
@@ -60,7 +41,12 @@ struct Listed {
 #[derive(Debug)]
 struct InFlight {
     nonce: u64,
-    sent: Vec<Sent>,
+    /// Its number among those of the type. Few are in flight, so the numbers may begin anew.
+    number: u16,
+    /// Mostly one.
+    sent: SmallVec<[Sent; 1]>,
+    /// It also said that something is no more.
+    removes: bool,
     /// Resources that were refused together with these, and are held back because the client's words point at them.
     accused: Vec<(Arc<str>, Version)>,
     /// Nothing that lists everything goes out before this is answered.
@@ -68,12 +54,11 @@ struct InFlight {
     since: Duration,
 }
 
-/// One name of a response.
+/// One resource of a response.
 #[derive(Debug)]
 struct Sent {
     name: Arc<str>,
-    /// `None` for a removal.
-    version: Option<Version>,
+    version: Version,
     /// The content, where it may have to be listed again.
     resource: Option<Arc<Resource>>,
 }
@@ -98,9 +83,7 @@ pub(super) struct Subscription {
     claims: bool,
     /// It did when the stream began.
     came_holding: bool,
-    names: BTreeSet<Arc<str>>,
-    held: BTreeMap<Arc<str>, Held>,
-    dirty: BTreeSet<Arc<str>>,
+    table: Table,
     /// Look at every resource, because the client wants everything and just said so.
     scan: bool,
     /// A first request for everything is answered even when there is nothing: Envoy waits for it.
@@ -108,6 +91,8 @@ pub(super) struct Subscription {
     /// Parts of a refused response, to find the culprit without holding up the others.
     retries: VecDeque<Retry>,
     in_flight: VecDeque<InFlight>,
+    /// The number of the last response.
+    responses: u16,
     last_nack: Option<String>,
     nacks: u64,
     quarantines: u64,
@@ -123,13 +108,12 @@ impl Subscription {
             legacy: false,
             claims: false,
             came_holding: false,
-            names: BTreeSet::new(),
-            held: BTreeMap::new(),
-            dirty: BTreeSet::new(),
+            table: Table::default(),
             scan: false,
             owes_answer: false,
             retries: VecDeque::new(),
             in_flight: VecDeque::new(),
+            responses: 0,
             last_nack: None,
             nacks: 0,
             quarantines: 0,
@@ -137,7 +121,7 @@ impl Subscription {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.names.len()
+        self.table.named()
     }
 
     /// Whether every response lists everything.
@@ -155,20 +139,10 @@ impl Subscription {
         if self.legacy && request.names.is_empty() {
             return (Vec::new(), Vec::new());
         }
-        let wanted: BTreeSet<&Arc<str>> = request.names.iter().collect();
-        let asks = |name: &str| wanted.iter().any(|wanted| wanted.as_ref() == name);
+        let asks = |name: &str| request.names.iter().any(|wanted| wanted.as_ref() == name);
         let star: Arc<str> = "*".into();
-        let mut subscribe: Vec<_> = wanted
-            .iter()
-            .filter(|name| ***name != star && !self.names.contains(**name))
-            .map(|name| Arc::clone(name))
-            .collect();
-        let mut unsubscribe: Vec<_> = self
-            .names
-            .iter()
-            .filter(|name| !wanted.contains(name))
-            .cloned()
-            .collect();
+        let (mut subscribe, mut unsubscribe) = self.table.compare(&request.names);
+        subscribe.retain(|name| *name != star);
         match (self.wildcard, asks("*")) {
             (false, true) => subscribe.push(star),
             (true, false) => unsubscribe.push(star),
@@ -180,10 +154,13 @@ impl Subscription {
     /// Takes the names and the answer out of a request. `resent` are resources whose version the client can't be
     /// believed to hold, whatever it says.
     pub(super) fn handle(&mut self, request: &Request, resent: &dyn Fn(&str) -> bool) -> Vec<Interest> {
-        let mut interests = Vec::new();
+        let named = request.subscribe.len() + request.unsubscribe.len();
+        let mut interests = Vec::with_capacity(named);
         let first = !std::mem::replace(&mut self.started, true);
-        let nothing_named = request.subscribe.is_empty() && request.unsubscribe.is_empty();
+        let nothing_named = named == 0;
         self.legacy &= nothing_named;
+        self.table
+            .reserve(request.subscribe.len().max(request.initial_versions.len()));
         if first {
             self.restore(request, resent);
             if nothing_named && self.kind.has_legacy_wildcard() {
@@ -201,6 +178,7 @@ impl Subscription {
         if !request.response_nonce.is_empty() {
             self.answer(&request.response_nonce, request.error_detail.as_deref());
         }
+        self.table.fit();
         interests
     }
 
@@ -211,26 +189,14 @@ impl Subscription {
                 Some(version) if !resent(name) => Holds::This(*version),
                 Some(_) | None => Holds::Unknown,
             };
-            let acked = matches!(holds, Holds::This(_));
-            self.held.insert(
-                name.clone(),
-                Held {
-                    holds,
-                    acked,
-                    ..Held::default()
-                },
-            );
+            self.table.renew(name, holds).acked = matches!(holds, Holds::This(_));
         }
     }
 
     fn want_everything(&mut self, interests: &mut Vec<Interest>) {
         if std::mem::replace(&mut self.wildcard, true) {
             // Asking again means "I may have forgotten everything".
-            for held in self.held.values_mut() {
-                held.holds = Holds::Unknown;
-                held.told_missing = false;
-                held.refused = None;
-            }
+            self.table.doubt_all();
         }
         self.scan = true;
         self.owes_answer = true;
@@ -243,20 +209,10 @@ impl Subscription {
         if name.as_ref() == "*" {
             return self.want_everything(interests);
         }
-        if self.names.insert(name.clone()) {
+        // Asking again means "I may have forgotten it"; on reconnect, the versions that came along say otherwise.
+        if self.table.ask(name, first) {
             interests.push(Interest::Subscribe(self.kind, name.clone()));
         }
-        let held = self.held.entry(name.clone()).or_default();
-        // Asking again means "I may have forgotten it"; on reconnect, the versions that came along say otherwise.
-        if !first || held.holds == Holds::Nothing {
-            *held = Held {
-                holds: if first { Holds::Nothing } else { Holds::Unknown },
-                listed: held.listed.take(),
-                ..Held::default()
-            };
-        }
-        held.told_missing = false;
-        self.dirty.insert(name.clone());
     }
 
     fn unsubscribe(&mut self, name: &Arc<str>, interests: &mut Vec<Interest>) {
@@ -264,39 +220,39 @@ impl Subscription {
             if std::mem::replace(&mut self.wildcard, false) && !self.kind.is_by_name() {
                 interests.push(Interest::NotEverything(self.kind));
             }
-            let names = &self.names;
-            self.held.retain(|name, _| names.contains(name));
-            self.dirty.retain(|name| names.contains(name));
+            self.table.keep_named();
             // A trial would list its one name alone.
-            let retries = self.retries.drain(..).flat_map(|retry| retry.names);
-            self.dirty
-                .extend(retries.map(|(name, _)| name).filter(|name| names.contains(name)));
+            for (name, _) in self.retries.drain(..).flat_map(|retry| retry.names) {
+                if self.table.is_named(&name) {
+                    self.table.make_due(&name);
+                }
+            }
             self.scan = false;
             return;
         }
-        if self.names.remove(name) {
+        if self.table.unname(name) {
             interests.push(Interest::Unsubscribe(self.kind, name.clone()));
         }
         if self.wildcard {
             // The client dropped it, but still wants everything.
             self.doubt(name);
         } else {
-            self.held.remove(name);
-            self.dirty.remove(name);
+            self.table.release(name);
+            self.table.settle(name);
         }
     }
 
     pub(super) fn mark(&mut self, name: &Arc<str>) {
         if self.is_wanted(name) {
-            self.dirty.insert(name.clone());
+            self.table.make_due(name);
         }
     }
 
     /// The client needs the resource again, whatever it holds: its parent was sent.
     pub(super) fn owe(&mut self, name: &Arc<str>) {
         if self.is_wanted(name) {
-            self.held.entry(name.clone()).or_default().holds = Holds::Unknown;
-            self.dirty.insert(name.clone());
+            self.table.hold(name).set(Holds::Unknown);
+            self.table.make_due(name);
         }
     }
 
@@ -306,46 +262,38 @@ impl Subscription {
 
     /// The client may hold the resource, although it does not say so.
     pub(super) fn suppose(&mut self, name: &Arc<str>) {
-        if self.wildcard && !self.held.contains_key(name) {
+        if self.wildcard && !self.table.get(name).is_some_and(Row::is_held) {
             self.doubt(name);
         }
     }
 
     /// The client may hold anything of it, or nothing: it has to be told where it stands.
     fn doubt(&mut self, name: &Arc<str>) {
-        let held = self.held.entry(name.clone()).or_default();
-        *held = Held {
-            holds: Holds::Unknown,
-            listed: held.listed.take(),
-            ..Held::default()
-        };
-        self.dirty.insert(name.clone());
+        self.table.renew(name, Holds::Unknown);
+        self.table.make_due(name);
     }
 
     /// Absence has become proof, or answering has begun: look at everything again.
     pub(super) fn recheck(&mut self) {
         self.scan |= self.wildcard;
-        self.dirty.extend(self.names.iter().cloned());
-        self.dirty.extend(self.held.keys().cloned());
+        self.table.make_all_due(std::iter::empty(), |_| true);
     }
 
     pub(super) fn is_wanted(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+        self.wildcard || self.table.is_named(name)
     }
 
     /// What takes back everything that was asked for.
     pub(super) fn interests(&self) -> impl Iterator<Item = Interest> {
-        let names = self
-            .names
-            .iter()
-            .map(|name| Interest::Unsubscribe(self.kind, name.clone()));
+        let named = self.table.rows().filter(|row| row.named);
+        let names = named.map(|row| Interest::Unsubscribe(self.kind, row.name.clone()));
         let everything = self.wildcard && !self.kind.is_by_name();
         names.chain(everything.then_some(Interest::NotEverything(self.kind)))
     }
 
     /// Whether the resource was sent on this stream, so that an older claim of the client is void.
     pub(super) fn was_sent_here(&self, name: &str) -> bool {
-        self.held.get(name).is_some_and(|held| held.sent_here)
+        self.table.get(name).is_some_and(|row| row.sent_here)
     }
 
     pub(super) fn in_flight(&self) -> usize {

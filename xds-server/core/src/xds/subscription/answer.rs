@@ -8,11 +8,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::culprit::{self, Blame};
-use super::{Holds, InFlight, Refused, Retry, Subscription};
+use super::row::Holds;
+use super::{InFlight, Refused, Retry, Subscription};
 use crate::snapshot::Version;
 
 /// Envoy's refusals quote whole resources; this much says which one and why.
 const MAX_NACK_BYTES: usize = 1024;
+
+/// Responses for which there is always room, so that a client that answers each costs no allocation.
+const IDLE_IN_FLIGHT: usize = 4;
 
 /// The resources of a refused response that may be the reason.
 #[derive(Debug, Default)]
@@ -39,6 +43,9 @@ impl Subscription {
         let Some(response) = self.in_flight.pop_front() else {
             return;
         };
+        if self.in_flight.is_empty() {
+            self.in_flight.shrink_to(IDLE_IN_FLIGHT);
+        }
         match error {
             None => self.ack(response),
             Some(error) => self.nack(response, error),
@@ -47,12 +54,7 @@ impl Subscription {
 
     fn ack(&mut self, response: InFlight) {
         for sent in response.sent {
-            let (Some(version), Some(held)) = (sent.version, self.held.get_mut(&sent.name)) else {
-                continue;
-            };
-            let later = |later: &InFlight| later.sent.iter().any(|other| other.name == sent.name);
-            let last = !self.dirty.contains(&sent.name) && !self.in_flight.iter().any(later);
-            held.accept(version, sent.resource, last);
+            self.table.accept(sent, Some(response.number));
         }
     }
 
@@ -65,7 +67,7 @@ impl Subscription {
         self.last_nack = error.get(..end).map(ToOwned::to_owned);
         let parties = self.parties(&response);
         if let ([], [], [alone]) = (&*parties.suspects, &*parties.superseded, &*parties.known)
-            && let Some(refused) = self.held.get_mut(alone).and_then(|held| held.refused.as_mut())
+            && let Some(refused) = self.table.refused.get_mut(alone)
         {
             refused.accused = false;
         }
@@ -94,7 +96,7 @@ impl Subscription {
         };
         // Their absence did not mend it.
         self.release(response.accused);
-        let removes = response.sent.iter().any(|sent| sent.version.is_none());
+        let removes = response.removes;
         let found = !parties.known.is_empty() || !blamed.is_empty();
         let (culprits, others): (Vec<_>, Vec<_>) = parties
             .suspects
@@ -128,12 +130,13 @@ impl Subscription {
             .into_iter()
             .filter(|sent| names.contains(sent.name.as_ref()))
         {
-            let (Some(version), Some(held)) = (sent.version, self.held.get_mut(&sent.name)) else {
+            let rejected = self.table.rejected(&sent.name);
+            let Some(row) = self.table.held_mut(&sent.name) else {
                 continue;
             };
-            if held.rejected() != Some(version) {
-                held.holds = Holds::This(version);
-                held.accept(version, sent.resource, true);
+            if rejected != Some(sent.version) {
+                row.set(Holds::This(sent.version));
+                self.table.accept(sent, None);
             }
         }
     }
@@ -144,20 +147,21 @@ impl Subscription {
         let whole = self.is_whole();
         let mut parties = Parties::default();
         for sent in &response.sent {
-            let Some(version) = sent.version else { continue };
-            let Some(held) = self.held.get_mut(&sent.name) else {
+            let version = sent.version;
+            let (rejected, accepted) = (self.table.rejected(&sent.name), self.table.accepted(&sent.name));
+            let Some(row) = self.table.held_mut(&sent.name) else {
                 parties.superseded.push(sent.name.clone());
                 continue;
             };
-            if held.rejected() == Some(version) {
+            if rejected == Some(version) {
                 parties.known.push(sent.name.clone());
                 continue;
             }
-            if whole && held.accepted() == Some(version) {
+            if whole && accepted == Some(version) {
                 continue;
             }
-            if [Holds::This(version), Holds::Unknown].contains(&held.holds) {
-                held.holds = Holds::Unknown;
+            if [Holds::This(version), Holds::Unknown].contains(&row.holds()) {
+                row.set(Holds::Unknown);
                 parties.suspects.push((sent.name.clone(), version));
             } else {
                 parties.superseded.push(sent.name.clone());
@@ -169,10 +173,8 @@ impl Subscription {
     /// Who was blamed by a hint that nothing confirmed is tried alone.
     pub(super) fn release(&mut self, accused: Vec<(Arc<str>, Version)>) {
         for (name, version) in accused {
-            if let Some(held) = self.held.get_mut(&name)
-                && held.refused.as_deref() == Some(&Refused { version, accused: true })
-            {
-                held.refused = None;
+            if self.table.refused.get(&name) == Some(&Refused { version, accused: true }) {
+                self.table.refused.remove(&name);
                 self.retry(vec![(name, version)], Vec::new());
             }
         }
@@ -180,11 +182,12 @@ impl Subscription {
 
     fn quarantine(&mut self, culprits: &[(Arc<str>, Version)], sure: bool) {
         for (name, version) in culprits {
-            if let Some(held) = self.held.get_mut(name) {
-                held.refused = Some(Box::new(Refused {
+            if self.table.held_mut(name).is_some() {
+                let refused = Refused {
                     version: *version,
                     accused: !sure,
-                }));
+                };
+                self.table.refused.insert(name.clone(), refused);
                 self.quarantines += 1;
             }
             self.unlist(name);
@@ -192,7 +195,7 @@ impl Subscription {
     }
 
     fn unlist(&mut self, name: &str) {
-        if let Some(listed) = self.held.get_mut(name).and_then(|held| held.listed.as_mut())
+        if let Some(listed) = self.table.listed.get_mut(name)
             && (listed.good.is_some() || !self.came_holding)
         {
             listed.now = listed.good.clone();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Held, Holds, InFlight, Listed, Sent, Subscription};
+use super::row::{Holds, Row};
+use super::table::Table;
+use super::{InFlight, Sent, Subscription};
 use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
 use crate::xds::Variant;
 
@@ -16,6 +18,8 @@ pub(in crate::xds) struct Batch {
     /// Everything the client is to hold, where a response lists that.
     listed: Option<Vec<Arc<Resource>>>,
     bytes: usize,
+    /// Of the response, if there will be one.
+    number: u16,
     accused: Vec<(Arc<str>, Version)>,
     trial: bool,
 }
@@ -55,10 +59,10 @@ impl Subscription {
         if let Some(batch) = self.next_retry(snapshot, led) {
             return Some(batch);
         }
-        let mut batch = Batch::default();
+        let mut batch = self.new_batch();
         self.look_at_everything(snapshot);
         while batch.bytes < max_bytes
-            && let Some(name) = self.dirty.pop_first()
+            && let Some(name) = self.table.next_due()
         {
             self.decide(&name, snapshot, led, &mut batch);
         }
@@ -66,12 +70,19 @@ impl Subscription {
         (answers || !batch.is_empty()).then_some(batch)
     }
 
+    fn new_batch(&self) -> Batch {
+        Batch {
+            number: self.responses.wrapping_add(1),
+            ..Batch::default()
+        }
+    }
+
     fn next_retry(&mut self, snapshot: &Snapshot, led: &dyn Fn(&str) -> bool) -> Option<Batch> {
         while let Some(retry) = self.retries.pop_front() {
-            let mut batch = Batch::default();
+            let mut batch = self.new_batch();
             let mut same = true;
             for (name, version) in retry.names {
-                self.dirty.remove(&name);
+                self.table.settle(&name);
                 let before = batch.changed.len();
                 self.decide(&name, snapshot, led, &mut batch);
                 same &= batch
@@ -102,11 +113,11 @@ impl Subscription {
         if !self.retries.is_empty() && !self.in_flight.is_empty() {
             return None;
         }
-        let mut batch = self.next_retry(snapshot, led).unwrap_or_default();
+        let mut batch = self.next_retry(snapshot, led).unwrap_or_else(|| self.new_batch());
         batch.trial = !batch.is_empty();
         if !batch.trial {
             self.look_at_everything(snapshot);
-            while let Some(name) = self.dirty.pop_first() {
+            while let Some(name) = self.table.next_due() {
                 self.decide(&name, snapshot, led, &mut batch);
             }
         }
@@ -115,7 +126,7 @@ impl Subscription {
         }
         self.owes_answer = false;
         self.claims = false;
-        let listed = self.held.values().filter_map(|held| held.listed.as_ref()?.now.clone());
+        let listed = self.table.listed.values().filter_map(|listed| listed.now.clone());
         batch.listed = Some(listed.collect());
         Some(batch)
     }
@@ -130,120 +141,117 @@ impl Subscription {
         let complete = snapshot.is_complete();
         let unsure =
             |name: &Arc<str>| snapshot.get(self.kind, name).is_none() && (!complete || snapshot.is_unsure(name));
-        (self.wildcard && !self.kind.is_by_name() && !complete) || self.names.iter().any(unsure)
+        let mut named = self.table.rows().filter(|row| row.named);
+        (self.wildcard && !self.kind.is_by_name() && !complete) || named.any(|row| unsure(&row.name))
     }
 
     fn look_at_everything(&mut self, snapshot: &Snapshot) {
         if std::mem::take(&mut self.scan) {
-            let all = snapshot.all(self.kind).map(|resource| resource.name.clone());
-            self.dirty.extend(all);
-            self.dirty.extend(self.held.keys().cloned());
+            let all = snapshot.all(self.kind).map(|resource| &resource.name);
+            self.table.make_all_due(all, Row::is_held);
         }
     }
 
     fn decide(&mut self, name: &Arc<str>, snapshot: &Snapshot, led: &dyn Fn(&str) -> bool, batch: &mut Batch) {
-        if !self.is_wanted(name) {
-            self.held.remove(name);
+        let named = self.table.is_named(name);
+        if !named && !self.wildcard {
+            self.table.release(name);
             return;
         }
-        let named = self.names.contains(name);
         let found = snapshot
             .get(self.kind, name)
             .filter(|_| named || !self.kind.is_by_name());
         match found {
-            Some(resource) => self.decide_present(resource, batch),
+            Some(resource) => return self.decide_present(resource, batch),
             None if snapshot.is_unsure(name) => {}
             // While a source has not answered, a resource that is not there may still come; but what was sent and is there
             // no more is gone.
             None if !snapshot.is_complete() && !self.was_sent_here(name) => {}
-            None => self.decide_missing(name, led(name), batch),
+            None => self.decide_missing(name, named, led(name), batch),
+        }
+        if !named {
+            self.table.tidy(name);
         }
     }
 
     fn decide_present(&mut self, resource: Arc<Resource>, batch: &mut Batch) {
-        let whole = self.is_whole();
-        let held = self.held.entry(resource.name.clone()).or_default();
-        if held.refuses(resource.version) {
+        let rejected = self.table.rejected(&resource.name);
+        let row = self.table.hold(&resource.name);
+        row.share(&resource.name);
+        if row.holds() == Holds::This(resource.version) || rejected == Some(resource.version) {
             return;
         }
-        held.send(&resource, whole);
-        held.told_missing = false;
-        held.sent_here = true;
+        row.told_missing = false;
+        row.sent_here = true;
+        let whole = self.is_whole();
+        self.table.send(&resource, batch.number, whole);
         batch.add(resource);
     }
 
-    fn decide_missing(&mut self, name: &Arc<str>, led: bool, batch: &mut Batch) {
-        let (explicit, whole, sotw) = (
-            self.names.contains(name),
-            self.is_whole(),
-            self.variant == Variant::StateOfTheWorld,
-        );
-        let Some(held) = self.held.get_mut(name) else { return };
-        let knows = held.told_missing || (held.holds == Holds::Nothing && !explicit);
+    fn decide_missing(&mut self, name: &Arc<str>, named: bool, led: bool, batch: &mut Batch) {
+        let (whole, sotw) = (self.is_whole(), self.variant == Variant::StateOfTheWorld);
+        let rejected = self.table.rejected(name);
+        let Some(row) = self.table.held_mut(name) else { return };
+        let knows = row.told_missing || (row.holds() == Holds::Nothing && !named);
         let void = match self.kind {
             // Envoy drops the endpoints of a cluster with the cluster.
-            ResourceType::Endpoint if led && held.sent_here => {
-                held.holds = Holds::Nothing;
-                return self.forget(name, explicit);
-            }
+            ResourceType::Endpoint if led && row.sent_here => return self.forget(name, named),
             // It takes a removal of endpoints for no change at all: what clears the hosts is an empty assignment.
-            ResourceType::Endpoint => (sotw || (!led && held.holds != Holds::Nothing)).then_some(self.kind),
+            ResourceType::Endpoint => (sotw || (!led && row.holds() != Holds::Nothing)).then_some(self.kind),
             // The state of the world can't say that one name is missing.
-            ResourceType::Listener | ResourceType::Route => (sotw && explicit).then_some(self.kind),
+            ResourceType::Listener | ResourceType::Route => (sotw && named).then_some(self.kind),
             ResourceType::Cluster | ResourceType::ServiceEntry => None,
         };
         if let Some(void) = void.and_then(|kind| Resource::void(kind, name)) {
             let void = Arc::new(void);
-            if !held.refuses(void.version) {
-                held.send(&void, whole);
+            if row.holds() != Holds::This(void.version) && rejected != Some(void.version) {
+                self.table.send(&void, batch.number, whole);
                 batch.add(void);
             }
-            let held = held.clone();
-            return self.remember(name, explicit, held);
+            return self.remember(name, named);
         }
         if !knows {
+            row.response = batch.number;
             batch.removed.push(name.clone());
         }
-        held.holds = Holds::Nothing;
-        self.forget(name, explicit);
+        self.forget(name, named);
     }
 
     /// The client was told that there is nothing, or knows.
-    fn forget(&mut self, name: &Arc<str>, explicit: bool) {
-        self.remember(name, explicit, Held::default());
+    fn forget(&mut self, name: &Arc<str>, named: bool) {
+        if named {
+            self.table.listed.remove(name);
+            self.table.renew(name, Holds::Nothing);
+        }
+        self.remember(name, named);
     }
 
-    fn remember(&mut self, name: &Arc<str>, explicit: bool, held: Held) {
-        if !explicit {
-            self.held.remove(name);
-            return;
+    fn remember(&mut self, name: &Arc<str>, named: bool) {
+        if named {
+            let row = self.table.hold(name);
+            row.told_missing = true;
+            row.sent_here = false;
+        } else {
+            self.table.release(name);
         }
-        let told = Held {
-            holds: held.holds,
-            acked: held.acked,
-            refused: held.refused,
-            listed: held.listed,
-            told_missing: true,
-            sent_here: false,
-        };
-        self.held.insert(name.clone(), told);
     }
 
     pub(in crate::xds) fn sent(&mut self, nonce: u64, batch: &Batch, now: Duration) {
         let whole = self.is_whole();
-        let resources = batch.carried().iter().map(|resource| Sent {
+        self.responses = batch.number;
+        if whole {
+            self.table.note(batch.carried(), batch.number);
+        }
+        let sent = batch.carried().iter().map(|resource| Sent {
             name: resource.name.clone(),
-            version: Some(resource.version),
+            version: resource.version,
             resource: whole.then(|| resource.clone()),
-        });
-        let removed = batch.removed.iter().map(|name| Sent {
-            name: name.clone(),
-            version: None,
-            resource: None,
         });
         self.in_flight.push_back(InFlight {
             nonce,
-            sent: resources.chain(removed).collect(),
+            number: batch.number,
+            sent: sent.collect(),
+            removes: !batch.removed.is_empty(),
             accused: batch.accused.clone(),
             trial: batch.trial,
             since: now,
@@ -251,48 +259,65 @@ impl Subscription {
     }
 }
 
-impl Held {
-    /// Whether there is no use in sending this: the client has it, or refused it.
-    fn refuses(&self, version: Version) -> bool {
-        self.holds == Holds::This(version) || self.rejected() == Some(version)
+impl Table {
+    /// It is part of a response.
+    fn send(&mut self, resource: &Arc<Resource>, response: u16, whole: bool) {
+        self.refused.remove(&resource.name);
+        let row = self.hold(&resource.name);
+        row.set(Holds::This(resource.version));
+        row.acked = false;
+        row.response = response;
+        if whole {
+            self.listed.entry(resource.name.clone()).or_default().now = Some(resource.clone());
+        }
     }
 
-    /// The client accepted this, `last` if nothing newer of it is on its way or due. It may be what it refused before,
-    /// together with something else.
-    pub(super) fn accept(&mut self, version: Version, resource: Option<Arc<Resource>>, last: bool) {
-        if self.rejected() == Some(version) {
-            self.refused = None;
-            self.holds = Holds::This(version);
-            if let (Some(listed), Some(resource)) = (&mut self.listed, &resource) {
-                listed.now = Some(resource.clone());
+    fn note(&mut self, resources: &[Arc<Resource>], response: u16) {
+        for resource in resources {
+            if let Some(row) = self.held_mut(&resource.name) {
+                row.response = response;
             }
         }
-        let lists = |listed: &Listed| listed.now.as_ref().is_some_and(|now| now.version == version);
-        if last && self.holds == Holds::Unknown && self.listed.as_deref().is_some_and(lists) {
-            self.holds = Holds::This(version);
+    }
+
+    /// The client accepted this, as part of a response, unless its number plays no part. Only the last one that spoke of
+    /// it, when nothing newer of it is due, says what the client holds. It may be what it refused before, together with
+    /// something else.
+    pub(super) fn accept(&mut self, sent: Sent, response: Option<u16>) {
+        let Sent {
+            name,
+            version,
+            resource,
+        } = sent;
+        let refused = self.rejected(&name) == Some(version);
+        let now = self.listed.get(&name).and_then(|listed| listed.now.as_ref());
+        let lists = now.is_some_and(|now| now.version == version);
+        let Some(row) = self.held_mut(&name) else { return };
+        let last = response.is_none_or(|response| !row.due && row.response == response);
+        if refused || (last && lists && row.holds() == Holds::Unknown) {
+            row.set(Holds::This(version));
         }
-        self.acked |= last && self.holds == Holds::This(version);
+        row.acked |= last && row.holds() == Holds::This(version);
+        if refused {
+            self.refused.remove(&name);
+        }
         if let Some(resource) = resource {
-            self.listed.get_or_insert_default().good = Some(resource);
+            let again = refused && self.listed.contains_key(&name);
+            let listed = self.listed.entry(name).or_default();
+            if again {
+                listed.now = Some(resource.clone());
+            }
+            listed.good = Some(resource);
         }
     }
 
-    pub(super) fn rejected(&self) -> Option<Version> {
-        self.refused.as_ref().map(|refused| refused.version)
+    pub(super) fn rejected(&self, name: &str) -> Option<Version> {
+        self.refused.get(name).map(|refused| refused.version)
     }
 
     /// Where every response lists everything, what the client accepted last.
-    pub(super) fn accepted(&self) -> Option<Version> {
-        let good = self.listed.as_ref()?.good.as_ref()?;
+    pub(super) fn accepted(&self, name: &str) -> Option<Version> {
+        let good = self.listed.get(name)?.good.as_ref()?;
         Some(good.version)
-    }
-
-    fn send(&mut self, resource: &Arc<Resource>, whole: bool) {
-        self.holds = Holds::This(resource.version);
-        self.acked = false;
-        self.refused = None;
-        if whole {
-            self.listed.get_or_insert_default().now = Some(resource.clone());
-        }
     }
 }

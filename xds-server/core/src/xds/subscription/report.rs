@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Held, Holds, Subscription};
+use super::Subscription;
+use super::row::{Holds, Row};
 use crate::snapshot::Version;
 
 /// Where a resource stands with a client.
@@ -52,20 +53,16 @@ impl Subscription {
         if !self.is_wanted(name) {
             return ResourceState::NotSubscribed;
         }
-        match self.held.get(name) {
-            Some(Held {
-                holds: Holds::This(version),
-                acked: true,
-                ..
-            }) => ResourceState::Acked { version: *version },
-            Some(Held {
-                holds: Holds::This(version),
-                ..
-            }) => ResourceState::Sent { version: *version },
-            Some(held) => held
-                .rejected()
+        let Some(row) = self.table.get(name) else {
+            return ResourceState::NotSent;
+        };
+        match (row.holds(), row.acked) {
+            (Holds::This(version), true) => ResourceState::Acked { version },
+            (Holds::This(version), false) => ResourceState::Sent { version },
+            (Holds::Nothing | Holds::Unknown, _) => self
+                .table
+                .rejected(name)
                 .map_or(ResourceState::NotSent, |version| ResourceState::Rejected { version }),
-            None => ResourceState::NotSent,
         }
     }
 
@@ -74,17 +71,16 @@ impl Subscription {
     }
 
     pub(in crate::xds) fn report(&self, now: Duration) -> TypeReport {
-        let sent = self.held.values().filter(|held| matches!(held.holds, Holds::This(_)));
-        let acked = sent.clone().filter(|held| held.acked);
-        let rejected = self
-            .held
-            .iter()
-            .filter_map(|(name, held)| Some((name.clone(), held.rejected()?)));
+        let holds = |row: &&Row| matches!(row.holds(), Holds::This(_));
+        let sent = self.table.rows().filter(holds);
+        let acked = sent.clone().filter(|row| row.acked);
+        let refused = self.table.refused.iter();
+        let rejected = refused.map(|(name, refused)| (name.clone(), refused.version));
         TypeReport {
             type_url: self.kind.type_url(),
             requested: self.started,
             wildcard: self.wildcard,
-            subscribed: self.names.len(),
+            subscribed: self.len(),
             sent: sent.count(),
             acked: acked.count(),
             rejected: rejected.collect(),
