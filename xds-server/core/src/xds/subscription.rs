@@ -223,9 +223,7 @@ impl Subscription {
             self.table.keep_named();
             // A trial would list its one name alone.
             for (name, _) in self.retries.drain(..).flat_map(|retry| retry.names) {
-                if self.table.is_named(&name) {
-                    self.table.make_due(&name);
-                }
+                self.table.make_due_if_named(&name);
             }
             self.scan = false;
             return;
@@ -243,8 +241,10 @@ impl Subscription {
     }
 
     pub(super) fn mark(&mut self, name: &Arc<str>) {
-        if self.is_wanted(name) {
+        if self.wildcard {
             self.table.make_due(name);
+        } else {
+            self.table.make_due_if_named(name);
         }
     }
 

@@ -1,16 +1,18 @@
 //! What a response has beside its resources, written without a copy: it is made once a delivery, and the rest of a
 //! delivery is shared.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
 use crate::snapshot::Version;
 
 /// Of `ControlPlane`.
-const IDENTIFIER_TAG: u32 = 1;
+const IDENTIFIER_TAG: u8 = 1;
+/// Of the largest number.
+const MAX_DIGITS: usize = 20;
 /// Hexadecimal digits of a version.
 const VERSION_LEN: usize = 16;
 
@@ -30,7 +32,7 @@ impl DeltaResponseFrame<'_> {
         text(4, self.type_url, into);
         number(5, self.nonce, into);
         for name in self.removed {
-            string(6, name, name.len(), into);
+            string(6, name, into);
         }
         control_plane(7, self.control_plane, into);
     }
@@ -47,40 +49,60 @@ pub(crate) struct ResponseFrame<'a> {
 
 impl ResponseFrame<'_> {
     pub(crate) fn write(&self, into: &mut BytesMut) {
-        string(1, self.version, VERSION_LEN, into);
+        begin(1, VERSION_LEN, into);
+        // A buffer that grows has room for everything.
+        write!(into, "{}", self.version).unwrap_or_default();
         text(4, self.type_url, into);
         number(5, self.nonce, into);
         control_plane(6, self.control_plane, into);
     }
 }
 
-fn string(tag: u32, value: impl Display, len: usize, into: &mut BytesMut) {
-    begin(tag, len, into);
-    // A buffer that grows has room for everything.
-    write!(into, "{value}").unwrap_or_default();
+/// Every field of a frame is a string or a message: its key has one byte, and so has its length, mostly.
+fn begin(tag: u8, len: usize, into: &mut BytesMut) {
+    let key = tag << 3 | WireType::LengthDelimited as u8;
+    match u8::try_from(len) {
+        Ok(len) if len < 1 << 7 => into.put_slice(&[key, len]),
+        Ok(_) | Err(_) => {
+            into.put_u8(key);
+            encode_varint(len as u64, into);
+        }
+    }
 }
 
-fn begin(tag: u32, len: usize, into: &mut BytesMut) {
-    encode_key(tag, WireType::LengthDelimited, into);
-    encode_varint(len as u64, into);
+fn string(tag: u8, value: &str, into: &mut BytesMut) {
+    begin(tag, value.len(), into);
+    into.put_slice(value.as_bytes());
 }
 
 /// An empty string is not written, as everywhere in protobuf.
-fn text(tag: u32, value: &str, into: &mut BytesMut) {
+fn text(tag: u8, value: &str, into: &mut BytesMut) {
     if !value.is_empty() {
-        begin(tag, value.len(), into);
-        into.put_slice(value.as_bytes());
+        string(tag, value, into);
     }
 }
 
 /// A number as a string.
-fn number(tag: u32, value: u64, into: &mut BytesMut) {
-    let digits = value.checked_ilog10().map_or(1, |log| log + 1);
-    string(tag, value, digits as usize, into);
+fn number(tag: u8, value: u64, into: &mut BytesMut) {
+    let mut digits = [b'0'; MAX_DIGITS];
+    let mut rest = value;
+    let mut first = MAX_DIGITS;
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        // The remainder is less than ten.
+        *digit += u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        first = place;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = digits.get(first..).unwrap_or_default();
+    begin(tag, digits.len(), into);
+    into.put_slice(digits);
 }
 
-fn control_plane(tag: u32, identifier: &str, into: &mut BytesMut) {
-    let field = key_len(IDENTIFIER_TAG) + encoded_len_varint(identifier.len() as u64) + identifier.len();
+fn control_plane(tag: u8, identifier: &str, into: &mut BytesMut) {
+    let field = 1 + encoded_len_varint(identifier.len() as u64) + identifier.len();
     begin(tag, if identifier.is_empty() { 0 } else { field }, into);
     text(IDENTIFIER_TAG, identifier, into);
 }
@@ -125,8 +147,17 @@ mod tests {
 
     const NUMBERS: [u64; 8] = [0, 1, 9, 10, 99, 100, 12_345, u64::MAX];
 
-    fn texts() -> [String; 4] {
-        ["", "a", "tÿpe", &"long".repeat(100)].map(ToOwned::to_owned)
+    fn texts() -> [String; 7] {
+        [
+            "",
+            "a",
+            "tÿpe",
+            &"long".repeat(100),
+            &"x".repeat(125),
+            &"x".repeat(127),
+            &"x".repeat(128),
+        ]
+        .map(ToOwned::to_owned)
     }
 
     #[test]

@@ -62,9 +62,9 @@ impl Subscription {
         let mut batch = self.new_batch();
         self.look_at_everything(snapshot);
         while batch.bytes < max_bytes
-            && let Some(name) = self.table.next_due()
+            && let Some((name, named)) = self.table.next_due()
         {
-            self.decide(&name, snapshot, led, &mut batch);
+            self.decide((&name, named), snapshot, led, &mut batch);
         }
         let answers = std::mem::take(&mut self.owes_answer);
         (answers || !batch.is_empty()).then_some(batch)
@@ -84,7 +84,8 @@ impl Subscription {
             for (name, version) in retry.names {
                 self.table.settle(&name);
                 let before = batch.changed.len();
-                self.decide(&name, snapshot, led, &mut batch);
+                let named = self.table.is_named(&name);
+                self.decide((&name, named), snapshot, led, &mut batch);
                 same &= batch
                     .changed
                     .get(before)
@@ -117,8 +118,8 @@ impl Subscription {
         batch.trial = !batch.is_empty();
         if !batch.trial {
             self.look_at_everything(snapshot);
-            while let Some(name) = self.table.next_due() {
-                self.decide(&name, snapshot, led, &mut batch);
+            while let Some((name, named)) = self.table.next_due() {
+                self.decide((&name, named), snapshot, led, &mut batch);
             }
         }
         if batch.is_empty() && !std::mem::take(&mut self.owes_answer) {
@@ -152,8 +153,13 @@ impl Subscription {
         }
     }
 
-    fn decide(&mut self, name: &Arc<str>, snapshot: &Snapshot, led: &dyn Fn(&str) -> bool, batch: &mut Batch) {
-        let named = self.table.is_named(name);
+    fn decide(
+        &mut self,
+        (name, named): (&Arc<str>, bool),
+        snapshot: &Snapshot,
+        led: &dyn Fn(&str) -> bool,
+        batch: &mut Batch,
+    ) {
         if !named && !self.wildcard {
             self.table.release(name);
             return;
@@ -175,22 +181,13 @@ impl Subscription {
     }
 
     fn decide_present(&mut self, resource: Arc<Resource>, batch: &mut Batch) {
-        let rejected = self.table.rejected(&resource.name);
-        let row = self.table.hold(&resource.name);
-        row.share(&resource.name);
-        if row.holds() == Holds::This(resource.version) || rejected == Some(resource.version) {
-            return;
+        if self.table.offer(&resource, batch.number, self.is_whole()) {
+            batch.add(resource);
         }
-        row.told_missing = false;
-        row.sent_here = true;
-        let whole = self.is_whole();
-        self.table.send(&resource, batch.number, whole);
-        batch.add(resource);
     }
 
     fn decide_missing(&mut self, name: &Arc<str>, named: bool, led: bool, batch: &mut Batch) {
         let (whole, sotw) = (self.is_whole(), self.variant == Variant::StateOfTheWorld);
-        let rejected = self.table.rejected(name);
         let Some(row) = self.table.held_mut(name) else { return };
         let knows = row.told_missing || (row.holds() == Holds::Nothing && !named);
         let void = match self.kind {
@@ -204,8 +201,7 @@ impl Subscription {
         };
         if let Some(void) = void.and_then(|kind| Resource::void(kind, name)) {
             let void = Arc::new(void);
-            if row.holds() != Holds::This(void.version) && rejected != Some(void.version) {
-                self.table.send(&void, batch.number, whole);
+            if self.table.offer(&void, batch.number, whole) {
                 batch.add(void);
             }
             return self.remember(name, named);
@@ -260,16 +256,25 @@ impl Subscription {
 }
 
 impl Table {
-    /// It is part of a response.
-    fn send(&mut self, resource: &Arc<Resource>, response: u16, whole: bool) {
-        self.refused.remove(&resource.name);
-        let row = self.hold(&resource.name);
-        row.set(Holds::This(resource.version));
-        row.acked = false;
-        row.response = response;
-        if whole {
-            self.listed.entry(resource.name.clone()).or_default().now = Some(resource.clone());
+    /// Makes the resource a part of a response, unless there is no use in that: the client has it, or refused it.
+    fn offer(&mut self, resource: &Arc<Resource>, response: u16, whole: bool) -> bool {
+        let (name, version) = (&resource.name, resource.version);
+        let rejected = self.rejected(name);
+        let row = self.hold(name);
+        row.share(name);
+        if row.holds() == Holds::This(version) || rejected == Some(version) {
+            return false;
         }
+        row.set(Holds::This(version));
+        (row.acked, row.told_missing, row.sent_here) = (false, false, true);
+        row.response = response;
+        if rejected.is_some() {
+            self.refused.remove(name);
+        }
+        if whole {
+            self.listed.entry(name.clone()).or_default().now = Some(resource.clone());
+        }
+        true
     }
 
     fn note(&mut self, resources: &[Arc<Resource>], response: u16) {

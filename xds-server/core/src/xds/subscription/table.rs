@@ -166,6 +166,16 @@ impl Table {
         }
     }
 
+    /// The same, if it is asked for.
+    pub(super) fn make_due_if_named(&mut self, name: &Arc<str>) {
+        if let Some(place) = self.find(name)
+            && let Some(row) = self.rows.get_mut(place).filter(|row| row.named)
+            && !std::mem::replace(&mut row.due, true)
+        {
+            self.queue(name.clone());
+        }
+    }
+
     /// Looks at all of these, and at every row of which that is so.
     pub(super) fn make_all_due<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>, which: impl Fn(&Row) -> bool) {
         for name in names {
@@ -187,14 +197,15 @@ impl Table {
         }
     }
 
-    /// The next name to look at, in the order of the names. Whoever has looked at it leaves it tidy.
-    pub(super) fn next_due(&mut self) -> Option<Arc<str>> {
+    /// The next name to look at, in the order of the names, and whether it is asked for. Whoever has looked at it leaves it tidy.
+    pub(super) fn next_due(&mut self) -> Option<(Arc<str>, bool)> {
         while let Some(Reverse(name)) = self.due.pop() {
             if let Some(place) = self.find(&name)
                 && let Some(row) = self.rows.get_mut(place)
                 && std::mem::take(&mut row.due)
             {
-                return Some(name);
+                let named = row.named;
+                return Some((name, named));
             }
         }
         if self.due.capacity() > SPARE {

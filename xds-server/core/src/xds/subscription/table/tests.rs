@@ -80,8 +80,12 @@ impl Sets {
             }
             Step::Next => {
                 let next = table.next_due();
-                assert_eq!(next, self.due.pop_first());
-                next.iter().for_each(|next| table.tidy(next));
+                let expected = self
+                    .due
+                    .pop_first()
+                    .map(|name| (name.clone(), self.named.contains(&name)));
+                assert_eq!(next, expected);
+                next.iter().for_each(|(next, _)| table.tidy(next));
             }
             Step::KeepNamed => {
                 table.keep_named();
