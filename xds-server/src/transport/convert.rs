@@ -1,8 +1,5 @@
 //! Envoy's requests to ours.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
@@ -73,7 +70,7 @@ impl Ask for DiscoveryRequest {
 fn delta(request: DeltaDiscoveryRequest, snapshot: &Snapshot) -> Request {
     let shared = |names: Vec<String>| names.iter().map(|name| snapshot.share(name)).collect();
     let versions = request.initial_resource_versions.into_iter();
-    let initial_versions: BTreeMap<Arc<str>, _> = versions
+    let initial_versions = versions
         .map(|(name, version)| (snapshot.share(&name), version.parse().ok()))
         .collect();
     Request {

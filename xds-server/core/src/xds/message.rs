@@ -1,7 +1,6 @@
 //! What comes in and what goes out.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -27,8 +26,8 @@ pub struct Request {
     pub type_url: String,
     pub subscribe: Vec<Arc<str>>,
     pub unsubscribe: Vec<Arc<str>>,
-    /// `None` for a version that is not one of ours.
-    pub initial_versions: BTreeMap<Arc<str>, Option<Version>>,
+    /// `None` for a version that is not one of ours. Of a name that is there twice, the last counts.
+    pub initial_versions: Vec<(Arc<str>, Option<Version>)>,
     /// Empty in a request that answers nothing.
     pub response_nonce: String,
     /// Present in a NACK, whatever its code.
@@ -42,7 +41,7 @@ impl Request {
             .subscribe
             .iter()
             .chain(&self.unsubscribe)
-            .chain(self.initial_versions.keys());
+            .chain(self.initial_versions.iter().map(|(name, _)| name));
         let node = self.node.iter().flat_map(|node| {
             let Locality { region, zone, sub_zone } = &node.locality;
             [&node.id, &node.cluster, &node.user_agent, region, zone, sub_zone].map(String::len)

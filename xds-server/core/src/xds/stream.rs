@@ -4,7 +4,7 @@
 //! without asking; and nothing waits for the acknowledgement of a cluster, because Envoy gives it only when every
 //! cluster has its endpoints.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ impl DiscoveryStream {
             type_url: request.type_url,
             subscribe,
             unsubscribe,
-            initial_versions: BTreeMap::new(),
+            initial_versions: Vec::new(),
             response_nonce: request.response_nonce,
             error_detail: request.error_detail,
         })

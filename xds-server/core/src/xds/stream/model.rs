@@ -191,7 +191,7 @@ impl Client {
             cluster.interrupted |= cluster.warming;
             cluster.hidden |= cluster.claims_cluster.is_some() && cluster.claims_cluster != cluster.cluster;
         }
-        let claims = |of: fn(&Cluster) -> Option<Version>| -> BTreeMap<Arc<str>, Option<Version>> {
+        let claims = |of: fn(&Cluster) -> Option<Version>| -> Vec<(Arc<str>, Option<Version>)> {
             let claim = |(name, cluster): (&Arc<str>, &Cluster)| Some((name.clone(), Some(of(cluster)?)));
             self.clusters.iter().filter_map(claim).collect()
         };

@@ -265,7 +265,7 @@ fn e15_versions_that_come_with_the_first_request_are_believed() {
     let (a, b) = (world.version(EDS, "a"), world.version(EDS, "b"));
     world.reconnect();
     world.weigh("b", 2);
-    let held = BTreeMap::from([("a".into(), Some(a)), ("b".into(), Some(b))]);
+    let held = Vec::from([("a".into(), Some(a)), ("b".into(), Some(b))]);
     assert_eq!(
         world.ask(Request {
             initial_versions: held,
@@ -341,7 +341,7 @@ fn e22_a_wildcard_on_an_empty_store_is_answered_so_that_the_client_can_start() {
 fn e23_names_that_a_client_brings_and_that_do_not_exist_are_removed() {
     let mut world = world(&["a"]);
     let a = world.version(CDS, "a");
-    let held = BTreeMap::from([("a".into(), Some(a)), ("old".into(), None)]);
+    let held = Vec::from([("a".into(), Some(a)), ("old".into(), None)]);
     assert_eq!(
         world.ask(Request {
             initial_versions: held,
@@ -455,7 +455,7 @@ fn e40_a_cluster_that_is_sent_on_this_stream_voids_what_the_client_says_of_its_e
     let mut world = world(&["a"]);
     let endpoints = world.version(EDS, "a");
     assert_eq!(world.ask(request(CDS)), ["1 CDS +a"]);
-    let held = BTreeMap::from([("a".into(), Some(endpoints))]);
+    let held = Vec::from([("a".into(), Some(endpoints))]);
     assert_eq!(
         world.ask(Request {
             initial_versions: held,
@@ -479,7 +479,7 @@ fn e42_a_client_that_comes_back_to_the_same_state_is_sent_nothing() {
     let mut world = world(&["a", "b"]);
     let versions = |kind| {
         let version = |name: &str| (Arc::from(name), Some(world.version(kind, name)));
-        BTreeMap::from([version("a"), version("b")])
+        Vec::from([version("a"), version("b")])
     };
     let (clusters, endpoints) = (versions(CDS), versions(EDS));
     world.reconnect();
@@ -523,7 +523,7 @@ fn e60_nothing_is_said_before_the_sources_have_answered() {
 fn e60_while_a_source_is_silent_what_a_client_brings_is_not_removed() {
     let mut world = world(&["a"]);
     world.certainty(true, false);
-    let held = BTreeMap::from([("unsure".into(), None)]);
+    let held = Vec::from([("unsure".into(), None)]);
     assert_eq!(
         world.ask(Request {
             initial_versions: held,
@@ -625,7 +625,7 @@ fn e31_a_client_with_a_static_cluster_is_sent_an_empty_assignment_when_its_servi
 #[test]
 fn e31_a_client_with_a_static_cluster_that_comes_back_after_its_service_went_is_cleared() {
     let mut world = world(&["a"]);
-    let held = BTreeMap::from([("a".into(), Some(world.version(EDS, "a")))]);
+    let held = Vec::from([("a".into(), Some(world.version(EDS, "a")))]);
     world.delete("a");
     let back = Request {
         initial_versions: held,

@@ -38,7 +38,7 @@ fn an_envoy_that_wants_every_listener_is_answered_with_none() {
 #[test]
 fn e23_listeners_of_another_control_plane_are_removed() {
     let mut world = world(&["a"]);
-    let held = BTreeMap::from([("a".into(), None), ("ingress".into(), None)]);
+    let held = Vec::from([("a".into(), None), ("ingress".into(), None)]);
     let back = Request {
         initial_versions: held,
         ..request(LDS)

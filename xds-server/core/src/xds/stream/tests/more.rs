@@ -106,7 +106,7 @@ fn e32_a_name_that_is_asked_for_brought_changed_and_owed_at_once_is_in_the_respo
     let mut world = world(&["a"]);
     let all = Request {
         subscribe: names(&["*", "a", "a", "gone"]),
-        initial_versions: BTreeMap::from([("a".into(), None), ("gone".into(), None)]),
+        initial_versions: Vec::from([("a".into(), None), ("gone".into(), None)]),
         ..request(CDS)
     };
     assert_eq!(world.ask(all), ["1 CDS +a -gone"]);
@@ -134,7 +134,7 @@ fn e33_a_known_service_without_endpoints_is_an_empty_assignment() {
 #[test]
 fn e45_versions_without_names_are_no_subscription() {
     let mut world = world(&["a"]);
-    let held = BTreeMap::from([("a".into(), None)]);
+    let held = Vec::from([("a".into(), None)]);
     let claims = Request {
         initial_versions: held,
         ..request(EDS)

@@ -12,7 +12,7 @@ fn all_versions(world: &World, kind: ResourceType) -> Versions {
 
 fn bringing(held: &Versions, request: Request) -> Request {
     Request {
-        initial_versions: held.clone(),
+        initial_versions: held.clone().into_iter().collect(),
         ..request
     }
 }
