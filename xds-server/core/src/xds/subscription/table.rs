@@ -223,7 +223,7 @@ impl Table {
 
     /// Room for so many more names.
     pub(super) fn reserve(&mut self, names: usize) {
-        self.rows.reserve_exact(names);
+        make_room(&mut self.rows, names);
         self.due.reserve(names);
         let (seed, rows) = (&self.seed, &self.rows);
         self.places.reserve(names, |place| hash(seed, rows, *place));
@@ -251,10 +251,7 @@ impl Table {
             Entry::Vacant(new) => {
                 let place = rows.len();
                 new.insert(narrow(place));
-                // There is one array a stream, and it grows by little.
-                if place == rows.capacity() {
-                    rows.reserve_exact(SPARE.max(place / 8));
-                }
+                make_room(rows, 1);
                 rows.push(Row::new(name.clone()));
                 place
             }
@@ -301,6 +298,14 @@ impl Table {
     fn queue_again(&mut self) {
         let due = self.rows.iter().filter(|row| row.due);
         self.due = due.map(|row| Reverse(row.name.clone())).collect();
+    }
+}
+
+/// There is one array a stream, so it grows by little; but by some part of it, or names that come one at a time would
+/// each copy all of it.
+fn make_room(rows: &mut Vec<Row>, names: usize) {
+    if rows.capacity() - rows.len() < names {
+        rows.reserve_exact(names.max(rows.len() / 8).max(SPARE));
     }
 }
 

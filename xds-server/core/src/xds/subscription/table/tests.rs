@@ -106,7 +106,7 @@ fn those(table: &Table, which: fn(&Row) -> bool) -> BTreeSet<Arc<str>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn it_says_what_three_sets_would_say_and_keeps_no_more(
         steps in proptest::collection::vec(any_step(), 0..300),
@@ -137,4 +137,29 @@ fn names_that_come_and_go_without_being_looked_at_leave_nothing_behind() {
     }
     assert_eq!((table.rows.len(), table.places.len()), (0, 0));
     assert!(table.due.len() <= SPARE + 1, "{}", table.due.len());
+}
+
+#[test]
+fn names_that_come_and_go_one_at_a_time_do_not_move_all_the_others_each_time() {
+    let names: Vec<Arc<str>> = (0..10_000).map(|number| number.to_string().into()).collect();
+    let (mut table, mut moves) = (Table::default(), 0);
+    for name in &names {
+        let before = table.rows.capacity();
+        table.reserve(1);
+        table.ask(name, false);
+        table.fit();
+        moves += usize::from(table.rows.capacity() != before);
+    }
+    assert!(moves < 100, "{moves} moves");
+    assert!(table.rows.capacity() < names.len() + names.len() / 7);
+    for name in &names {
+        let before = table.rows.capacity();
+        table.unname(name);
+        table.release(name);
+        table.settle(name);
+        table.fit();
+        moves += usize::from(table.rows.capacity() != before);
+    }
+    assert!(moves < 200, "{moves} moves");
+    assert!(table.rows.capacity() <= SPARE, "what is not needed is given back");
 }
