@@ -86,7 +86,7 @@ fn received<M: Message + Default>(snapshot: &Snapshot, kind: ResourceType) -> M 
         variant: Variant::Delta,
         type_url: kind.type_url().into(),
         nonce: 7,
-        resources: vec![resource],
+        resources: [resource].into(),
         removed: vec!["gone".into()],
         system_version: 3,
     };
@@ -113,7 +113,7 @@ fn received_in_the_state_of_the_world(snapshot: &Snapshot, kind: ResourceType) -
         variant: Variant::StateOfTheWorld,
         type_url: kind.type_url().into(),
         nonce: 7,
-        resources: vec![snapshot.get(kind, "orders").unwrap()],
+        resources: [snapshot.get(kind, "orders").unwrap()].into(),
         removed: vec!["gone".into()],
         system_version: 3,
     };

@@ -10,6 +10,6 @@ mod stream;
 mod subscription;
 
 pub use index::{Place, StreamId, SubscriberIndex};
-pub use message::{Interest, Node, ProtocolError, Request, Response, SotwRequest, Variant};
+pub use message::{Interest, Node, ProtocolError, Request, Resources, Response, SotwRequest, Variant};
 pub use stream::{DiscoveryStream, Limits};
 pub use subscription::{ResourceState, TypeReport};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::model::Locality;
 use crate::snapshot::{Resource, ResourceType, Version, pb};
@@ -98,13 +99,16 @@ pub enum ProtocolError {
 /// What a response has beside resources: a type, a nonce, a version, and who we are.
 const FRAME_BYTES: usize = 192;
 
+/// What a response carries: mostly one, without an allocation.
+pub type Resources = SmallVec<[Arc<Resource>; 1]>;
+
 /// A response of either variant.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub variant: Variant,
     pub type_url: Cow<'static, str>,
     pub nonce: u64,
-    pub resources: Vec<Arc<Resource>>,
+    pub resources: Resources,
     /// Names that are no more; the state of the world has no words for them.
     pub removed: Vec<Arc<str>>,
     pub system_version: u64,

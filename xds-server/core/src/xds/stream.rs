@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::subscription::Subscription;
-use super::{Interest, Node, ProtocolError, Request, ResourceState, Response, SotwRequest, TypeReport, Variant};
+use super::{
+    Interest, Node, ProtocolError, Request, ResourceState, Resources, Response, SotwRequest, TypeReport, Variant,
+};
 use crate::snapshot::{MAX_CLUSTERS, ResourceType, Snapshot};
 
 /// Bounds of one stream.
@@ -212,7 +214,7 @@ impl DiscoveryStream {
                 variant: self.variant,
                 type_url: type_url.to_string().into(),
                 nonce: self.take_nonce(),
-                resources: Vec::new(),
+                resources: Resources::new(),
                 removed,
                 system_version: snapshot.serial(),
             });

@@ -7,16 +7,16 @@ use super::row::{Holds, Row};
 use super::table::Table;
 use super::{InFlight, Sent, Subscription};
 use crate::snapshot::{Resource, ResourceType, Snapshot, Version};
-use crate::xds::Variant;
+use crate::xds::{Resources, Variant};
 
 /// What goes into one response.
 #[derive(Debug, Default)]
 pub(in crate::xds) struct Batch {
     /// What is new to the client.
-    pub(in crate::xds) changed: Vec<Arc<Resource>>,
+    pub(in crate::xds) changed: Resources,
     pub(in crate::xds) removed: Vec<Arc<str>>,
     /// Everything the client is to hold, where a response lists that.
-    listed: Option<Vec<Arc<Resource>>>,
+    listed: Option<Resources>,
     bytes: usize,
     /// Of the response, if there will be one.
     number: u16,
@@ -39,7 +39,7 @@ impl Batch {
         self.listed.as_deref().unwrap_or(&self.changed)
     }
 
-    pub(in crate::xds) fn into_carried(self) -> (Vec<Arc<Resource>>, Vec<Arc<str>>) {
+    pub(in crate::xds) fn into_carried(self) -> (Resources, Vec<Arc<str>>) {
         (self.listed.unwrap_or(self.changed), self.removed)
     }
 }
