@@ -1,7 +1,7 @@
 //! Leadsman: service registries in, xDS out.
 //!
 //! ```text
-//! registry sessions ─► controller ─► publication ─► transport (one task a stream) ─► Envoy
+//! registry sessions ─► controller ─► publication ─► transport (one task a connection) ─► Envoy
 //!                          ▲              │
 //!                        admin ◄──────────┴── proxies
 //! ```
@@ -13,6 +13,7 @@ pub mod config;
 
 pub mod api;
 pub mod app;
+mod bell;
 pub mod cli;
 
 mod controller;

@@ -30,6 +30,14 @@ fn kind(kind: ResourceType) -> Kind {
     Kind { r#type }
 }
 
+/// What is counted for every delivery of a type, without a look-up.
+#[derive(Debug)]
+struct Frequent {
+    responses: Counter,
+    response_bytes: Counter,
+    acks: Counter,
+}
+
 /// Counters of the serving path, and the heartbeat of the controller.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -40,6 +48,7 @@ pub(crate) struct Metrics {
     acks: Family<Kind, Counter>,
     nacks: Family<Kind, Counter>,
     quarantines: Family<Kind, Counter>,
+    frequent: [Frequent; ResourceType::ALL.len()],
     publish: Histogram,
     reloads: Counter,
     reload_failures: Counter,
@@ -66,12 +75,19 @@ impl Metrics {
         let buckets = [
             0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
         ];
+        let (responses, response_bytes, acks) = <(Family<_, _>, Family<_, _>, Family<_, _>)>::default();
+        let frequent = ResourceType::ALL.map(|of| Frequent {
+            responses: responses.get_or_create_owned(&kind(of)),
+            response_bytes: response_bytes.get_or_create_owned(&kind(of)),
+            acks: acks.get_or_create_owned(&kind(of)),
+        });
         let mut metrics = Self {
             registry: Registry::with_prefix("leadsman"),
             streams: Gauge::default(),
-            responses: Family::default(),
-            response_bytes: Family::default(),
-            acks: Family::default(),
+            responses,
+            response_bytes,
+            acks,
+            frequent,
             nacks: Family::default(),
             quarantines: Family::default(),
             publish: Histogram::new(buckets),
@@ -131,13 +147,25 @@ impl Metrics {
 
     pub(crate) fn sent(&self, response: &Response, bytes: usize) {
         if let Some(of) = ResourceType::from_type_url(&response.type_url) {
-            self.responses.get_or_create(&kind(of)).inc();
-            self.response_bytes.get_or_create(&kind(of)).inc_by(bytes as u64);
+            let frequent = self.frequent(of);
+            frequent.responses.inc();
+            frequent.response_bytes.inc_by(bytes as u64);
         }
     }
 
     pub(crate) fn acked(&self, of: ResourceType) {
-        self.acks.get_or_create(&kind(of)).inc();
+        self.frequent(of).acks.inc();
+    }
+
+    fn frequent(&self, of: ResourceType) -> &Frequent {
+        let [clusters, endpoints, listeners, routes, service_entries] = &self.frequent;
+        match of {
+            ResourceType::Cluster => clusters,
+            ResourceType::Endpoint => endpoints,
+            ResourceType::Listener => listeners,
+            ResourceType::Route => routes,
+            ResourceType::ServiceEntry => service_entries,
+        }
     }
 
     pub(crate) fn nacked(&self, of: ResourceType) {

@@ -3,16 +3,18 @@
 //! A stream's state belongs to the stream's task alone; who wants to know asks it by message, so that nothing is paid for
 //! the answer while nobody asks.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use leadsman_core::snapshot::ClusterName;
 use leadsman_core::xds::{Node, ResourceState, StreamId, TypeReport};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::bell::Bell;
 use crate::holdings::{Holdings, Tally};
 
 /// How long a busy stream may take to answer before it is left out: an admin page must not wait for a stuck proxy.
@@ -49,6 +51,50 @@ pub(crate) enum Question {
     Holdings(oneshot::Sender<Vec<Holdings>>),
 }
 
+/// Questions that may wait for a stream; who comes later gets no answer.
+const MAX_QUESTIONS: usize = 8;
+
+/// Between those who ask and the one stream that answers.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    /// `None` when the stream is gone.
+    waiting: Mutex<Option<VecDeque<Question>>>,
+    bell: Arc<Bell>,
+}
+
+impl Questions {
+    /// The stream listens to `bell`.
+    pub(crate) fn new(bell: Arc<Bell>) -> Self {
+        Self {
+            waiting: Mutex::new(Some(VecDeque::new())),
+            bell,
+        }
+    }
+
+    /// The next one.
+    pub(crate) fn take(&self) -> Option<Question> {
+        self.with(|waiting| waiting.as_mut()?.pop_front())
+    }
+
+    /// Nobody is there to answer any more.
+    pub(crate) fn close(&self) {
+        self.with(|waiting| *waiting = None);
+    }
+
+    fn put(&self, question: Question) {
+        self.with(|waiting| {
+            if let Some(waiting) = waiting.as_mut().filter(|waiting| waiting.len() < MAX_QUESTIONS) {
+                waiting.push_back(question);
+            }
+        });
+        self.bell.ring();
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Option<VecDeque<Question>>) -> T) -> T {
+        work(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// A connected proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Proxy {
@@ -56,7 +102,7 @@ pub(crate) struct Proxy {
     pub(crate) node: Node,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) connected_since: SystemTime,
-    pub(crate) questions: mpsc::Sender<Question>,
+    pub(crate) questions: Arc<Questions>,
 }
 
 /// All connected proxies.
@@ -142,11 +188,8 @@ impl Proxy {
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        let asked = async {
-            self.questions.send(question(reply)).await.ok()?;
-            answer.await.ok()
-        };
-        timeout(PATIENCE, asked).await.ok().flatten()
+        self.questions.put(question(reply));
+        timeout(PATIENCE, answer).await.ok()?.ok()
     }
 }
 
@@ -158,7 +201,6 @@ mod tests {
     fn e03_two_streams_with_one_node_id_are_two_proxies_and_one_leaves_alone() {
         let proxies = Arc::<Proxies>::default();
         let enter = |stream| {
-            let (questions, _) = mpsc::channel(1);
             let node = Node {
                 id: "edge-1".to_owned(),
                 ..Node::default()
@@ -168,7 +210,7 @@ mod tests {
                 node,
                 peer: None,
                 connected_since: SystemTime::UNIX_EPOCH,
-                questions,
+                questions: Arc::new(Questions::new(Arc::default())),
             })
         };
         let ids = || -> Vec<String> { proxies.all().iter().map(Proxy::id).collect() };

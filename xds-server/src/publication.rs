@@ -4,13 +4,16 @@
 //! before it looks for who wants to hear of it; so no change falls between the two. A mailbox holds names and not
 //! changes: a slow client hears the latest and not the history, and what waits for it is bounded by what it asked for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use leadsman_core::snapshot::{Changes, ResourceType, Snapshot};
 use leadsman_core::xds::{Interest, Place, StreamId, SubscriberIndex};
 use smallvec::SmallVec;
-use tokio::sync::Notify;
+
+use crate::bell::Bell;
 
 /// What a stream still has to look at.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub(crate) struct Letters {
 #[derive(Debug, Default)]
 struct Mailbox {
     letters: Mutex<Letters>,
-    arrived: Notify,
+    bell: Arc<Bell>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +46,7 @@ pub(crate) struct Publication {
     /// Taken by the writer once a publication and by a stream when it subscribes, never for an acknowledgement, and held
     /// for no longer than a look-up.
     streams: Mutex<Streams>,
+    closed: AtomicBool,
 }
 
 impl Publication {
@@ -57,14 +61,22 @@ impl Publication {
         for (place, kind, name) in streams.index.affected(changes) {
             if let Some(mailbox) = streams.mailbox(place) {
                 lock(&mailbox.letters).add(kind, name);
-                mailbox.arrived.notify_one();
+                mailbox.bell.ring();
             }
         }
         if certainty {
             for mailbox in streams.mailboxes.iter().flatten() {
                 lock(&mailbox.letters).certainty = true;
-                mailbox.arrived.notify_one();
+                mailbox.bell.ring();
             }
+        }
+    }
+
+    /// Tells every stream that there will be nothing more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for mailbox in lock(&self.streams).mailboxes.iter().flatten() {
+            mailbox.bell.ring();
         }
     }
 
@@ -154,9 +166,19 @@ impl Seat {
         }
     }
 
-    /// Waits for something new. Nothing is lost when the future is dropped.
-    pub(crate) async fn arrived(&self) {
-        self.mailbox.arrived.notified().await;
+    /// Ready when there may be something new.
+    pub(crate) fn poll_arrived(&self, cx: &Context<'_>) -> Poll<()> {
+        self.mailbox.bell.poll_rung(cx)
+    }
+
+    /// What else the stream is woken for rings this.
+    pub(crate) fn bell(&self) -> Arc<Bell> {
+        self.mailbox.bell.clone()
+    }
+
+    /// Whether there will be nothing more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.publication.closed.load(Ordering::Acquire)
     }
 
     pub(crate) fn take(&self) -> Letters {

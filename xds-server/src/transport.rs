@@ -12,6 +12,7 @@ mod grpc;
 mod keepalive;
 mod listener;
 mod service;
+mod turn;
 
 use std::sync::Arc;
 
@@ -79,6 +80,7 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
+    server.shared.publication.close();
     while let Some(ended) = connections.join_next().await {
         note(ended);
     }

@@ -3,16 +3,16 @@
 //! A response is made only when the transport has room for it, so a slow client costs what it subscribed to and no
 //! more, and hears the latest when it reads again.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use h2::RecvStream;
 use leadsman_core::snapshot::{ResourceType, Snapshot};
 use leadsman_core::xds::{DiscoveryStream, Limits, Node};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -21,13 +21,12 @@ use super::convert::Ask;
 use super::grpc::{Gone, Requests, Responses, frame};
 use crate::holdings::{self, Holdings};
 use crate::metrics::Metrics;
-use crate::proxies::{Delivery, Presence, Proxy, Question, Refusal, Standing};
+use crate::proxies::{Delivery, Presence, Proxy, Question, Questions, Refusal, Standing};
 use crate::publication::Seat;
 
-/// Questions of the admin API that may wait for a stream.
-const QUESTIONS: usize = 8;
-
-struct Stream {
+struct Stream<R> {
+    requests: Requests<R>,
+    responses: Responses,
     seat: Seat,
     protocol: DiscoveryStream,
     /// The one type of the stream, unless it is aggregated.
@@ -35,10 +34,14 @@ struct Stream {
     started: Instant,
     peer: Option<SocketAddr>,
     shared: Shared,
-    questions: mpsc::Sender<Question>,
+    questions: Arc<Questions>,
     presence: Option<Presence>,
     /// That the client has to wait for its first list is said once.
     told_to_wait: bool,
+    /// The client has nothing more to say.
+    asked_all: bool,
+    /// There may be something to tell.
+    news: bool,
     refusals: [Option<Refusal>; ResourceType::ALL.len()],
 }
 
@@ -48,26 +51,29 @@ pub(super) async fn serve<R: Ask>(
     only: Option<ResourceType>,
     peer: Option<SocketAddr>,
     body: RecvStream,
-    mut responses: Responses,
+    responses: Responses,
 ) {
-    let (questions, asked) = mpsc::channel(QUESTIONS);
-    let stream = Stream {
-        seat: shared.publication.enter(),
+    let seat = shared.publication.enter();
+    shared.metrics.stream_opened();
+    let mut stream = Stream {
+        requests: Requests::<R>::new(body),
+        responses,
         protocol: DiscoveryStream::new(R::VARIANT, Limits::default()),
         only,
         started: Instant::now(),
         peer,
         shared,
-        questions,
+        questions: Arc::new(Questions::new(seat.bell())),
+        seat,
         presence: None,
         told_to_wait: false,
+        asked_all: false,
+        news: false,
         refusals: [const { None }; ResourceType::ALL.len()],
     };
-    // It is counted for as long as it lives, also when its connection goes away under it.
-    let _counted = Counted::new(stream.shared.metrics.clone());
-    match stream.run(Requests::<R>::new(body), &mut responses, asked).await {
-        Ok(()) => responses.end(&Status::ok("")),
-        Err(End::Status(status)) => responses.end(&status),
+    match poll_fn(|cx| stream.poll(cx)).await {
+        Ok(()) => stream.responses.end(&Status::ok("")),
+        Err(End::Status(status)) => stream.responses.end(&status),
         Err(End::Gone) => {}
     }
 }
@@ -90,64 +96,49 @@ impl From<Gone> for End {
     }
 }
 
-/// A stream in the metrics.
-struct Counted(Arc<Metrics>);
-
-impl Counted {
-    fn new(metrics: Arc<Metrics>) -> Self {
-        metrics.stream_opened();
-        Self(metrics)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.stream_closed();
-    }
-}
-
-impl Stream {
-    async fn run<R: Ask>(
-        mut self,
-        mut requests: Requests<R>,
-        responses: &mut Responses,
-        mut asked: mpsc::Receiver<Question>,
-    ) -> Result<(), End> {
-        let shutdown = self.shared.shutdown.clone();
-        // It is entered in a list when it is first asked, so it is asked for once.
-        let mut shutdown = pin!(shutdown.cancelled());
-        let (mut news, mut asked_all) = (false, false);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut shutdown => return Err(Status::unavailable("the server is shutting down").into()),
-                Some(question) = asked.recv() => self.answer(question),
-                request = requests.next(), if !asked_all => match request {
-                    Ok(Some(request)) => {
-                        self.handle(request)?;
-                        news = true;
-                    }
-                    // Whoever has nothing more to say may still want the answer.
-                    Ok(None) => (asked_all, news) = (true, true),
-                    Err(status) => {
-                        tracing::debug!(peer = ?self.peer, %status, "a stream ends: its client left, or said what can't be read");
-                        return Err(status.into());
-                    }
-                },
-                () = self.seat.arrived() => {
-                    self.take_letters();
-                    news = true;
-                }
-                room = responses.room(news) => {
-                    room?;
-                    match self.next() {
-                        Some(response) => responses.send(response)?,
-                        None if asked_all => return Ok(()),
-                        None => news = false,
-                    }
-                }
+impl<R: Ask> Stream<R> {
+    /// Everything there is to do now. It is polled for all of its reasons at once, since each costs little.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        self.listen(cx)?;
+        if self.seat.poll_arrived(cx).is_ready() {
+            self.take_letters();
+            while let Some(question) = self.questions.take() {
+                self.answer(question);
             }
         }
+        if self.seat.is_closed() {
+            return Poll::Ready(Err(Status::unavailable("the server is shutting down").into()));
+        }
+        self.speak(cx)
+    }
+
+    fn listen(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        while !self.asked_all {
+            match self.requests.poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Some(request))) => self.handle(request)?,
+                // Whoever has nothing more to say may still want the answer.
+                Poll::Ready(Ok(None)) => self.asked_all = true,
+                Poll::Ready(Err(status)) => {
+                    tracing::debug!(peer = ?self.peer, %status, "a stream ends: its client left, or said what can't be read");
+                    return Err(status.into());
+                }
+            }
+            self.news = true;
+        }
+        Ok(())
+    }
+
+    fn speak(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        while let Poll::Ready(room) = self.responses.poll_room(self.news, cx) {
+            room?;
+            match self.next() {
+                Some(response) => self.responses.send(response)?,
+                None if self.asked_all => return Poll::Ready(Ok(())),
+                None => self.news = false,
+            }
+        }
+        Poll::Pending
     }
 
     fn handle(&mut self, mut request: impl Ask) -> Result<(), Status> {
@@ -223,6 +214,7 @@ impl Stream {
         if letters.certainty {
             self.protocol.handle_certainty();
         }
+        self.news = true;
     }
 
     fn next(&mut self) -> Option<Bytes> {
@@ -269,8 +261,11 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl<R> Drop for Stream<R> {
+    /// Also when the connection goes away under it.
     fn drop(&mut self) {
+        self.questions.close();
+        self.shared.metrics.stream_closed();
         self.seat.update(&self.protocol.farewell());
         if let Some(node) = self.protocol.node() {
             tracing::info!(node = %node.id, peer = self.peer.map(tracing::field::display), "proxy gone");

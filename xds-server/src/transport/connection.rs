@@ -1,8 +1,10 @@
 //! One task a connection: HTTP/2, and every stream on it. What is written by a stream leaves with the same turn of the
 //! task, and nothing is handed from one task to another on the way.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +17,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
-use super::Server;
-use super::keepalive::Keepalive;
 use super::service::{Call, Peer};
+use super::turn::Turn;
+use super::{Server, keepalive};
 
 /// An Envoy needs one stream, a client with a stream a type five.
 const STREAMS_PER_CONNECTION: u32 = 16;
@@ -52,32 +54,60 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, server: A
 }
 
 async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, server: &Server) {
-    let mut connection = match timeout(HANDSHAKE_TIMEOUT, builder().handshake::<_, Bytes>(io)).await {
+    let mut http = match timeout(HANDSHAKE_TIMEOUT, builder().handshake::<_, Bytes>(io)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no HTTP/2"),
         Err(_) => return tracing::debug!(%peer, "no HTTP/2 in time"),
     };
-    let Some(pings) = connection.ping_pong() else { return };
-    let mut keepalive = Keepalive::new(pings);
+    let Some(pings) = http.ping_pong() else { return };
     let mut calls = FuturesUnordered::<Call>::new();
+    let mut lost = pin!(keepalive::lost(pings));
     let mut shutdown = pin!(server.shared.shutdown.cancelled());
     let mut leaving = false;
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut shutdown, if !leaving => {
-                leaving = true;
-                connection.graceful_shutdown();
+    let (turn, [calls_part, http_part, watch_part]) = Turn::new();
+    let round = || -> Option<End> {
+        if watch_part.is_due() {
+            let mut cx = watch_part.context();
+            if lost.as_mut().poll(&mut cx).is_ready() {
+                return Some(End::Lost);
             }
-            Some(()) = calls.next() => {}
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => calls.push(server.answer(request, respond, &peer)),
-                Some(Err(error)) => return tracing::debug!(%peer, %error, "a connection broke"),
-                None => return,
-            },
-            () = keepalive.lost() => return tracing::debug!(%peer, "a client does not answer any more"),
+            if !leaving && shutdown.as_mut().poll(&mut cx).is_ready() {
+                leaving = true;
+                http.graceful_shutdown();
+                http_part.make_due();
+            }
         }
+        if calls_part.is_due() {
+            while let Poll::Ready(Some(())) = calls.poll_next_unpin(&mut calls_part.context()) {}
+        }
+        if http_part.is_due() {
+            while let Poll::Ready(accepted) = http.poll_accept(&mut http_part.context()) {
+                match accepted {
+                    Some(Ok((request, respond))) => calls.push(server.answer(request, respond, &peer)),
+                    Some(Err(error)) => return Some(End::Broken(error)),
+                    None => return Some(End::Closed),
+                }
+                calls_part.make_due();
+            }
+        }
+        None
+    };
+    match in_turn(&turn, round).await {
+        End::Closed => {}
+        End::Broken(error) => tracing::debug!(%peer, %error, "a connection broke"),
+        End::Lost => tracing::debug!(%peer, "a client does not answer any more"),
     }
+}
+
+/// How a connection ends.
+enum End {
+    Closed,
+    Broken(h2::Error),
+    Lost,
+}
+
+async fn in_turn<const N: usize, T>(turn: &Turn<N>, mut round: impl FnMut() -> Option<T>) -> T {
+    poll_fn(|cx| turn.rounds(cx, &mut round).map_or(Poll::Pending, Poll::Ready)).await
 }
 
 fn builder() -> Builder {

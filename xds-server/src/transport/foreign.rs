@@ -1,5 +1,6 @@
 //! Services that tonic makes, on our connections: for those that are rarely asked.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -37,12 +38,12 @@ where
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
-            gone = responses.room(false) => return gone,
+            gone = poll_fn(|cx| responses.poll_room(false, cx)) => return gone,
         };
         match frame {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
-                    responses.room(true).await?;
+                    poll_fn(|cx| responses.poll_room(true, cx)).await?;
                     responses.send(data)?;
                 }
                 Err(frame) => {

@@ -1,7 +1,6 @@
 //! gRPC on one HTTP/2 stream: requests are cut out of what is read and decoded here, responses arrive encoded and are
 //! framed; see <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
-use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::task::{Context, Poll, ready};
 
@@ -34,21 +33,22 @@ impl<R: Ask> Requests<R> {
         }
     }
 
-    /// The next request, or `None` when the client has nothing more to say. Nothing is lost when the future is dropped.
-    pub(super) async fn next(&mut self) -> Result<Option<R>, Status> {
+    /// The next request, or `None` when the client has nothing more to say.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<R>, Status>> {
         loop {
             if let Some(message) = self.messages.take()? {
                 let request = R::decode(message).map(Some);
-                return request.map_err(|error| Status::invalid_argument(format!("not a {}: {error}", R::NAME)));
+                let explain = |error| Status::invalid_argument(format!("not a {}: {error}", R::NAME));
+                return Poll::Ready(request.map_err(explain));
             }
-            match self.body.data().await {
+            match ready!(self.body.poll_data(cx)) {
                 Some(Ok(chunk)) => {
                     self.body.flow_control().release_capacity(chunk.len()).map_err(lost)?;
                     self.messages.read = chunk;
                 }
-                Some(Err(error)) => return Err(lost(error)),
-                None if self.messages.partial.is_empty() => return Ok(None),
-                None => return Err(Status::invalid_argument("the last request is cut short")),
+                Some(Err(error)) => return Poll::Ready(Err(lost(error))),
+                None if self.messages.partial.is_empty() => return Poll::Ready(Ok(None)),
+                None => return Poll::Ready(Err(Status::invalid_argument("the last request is cut short"))),
             }
         }
     }
@@ -127,11 +127,7 @@ impl Responses {
     }
 
     /// Ends with [`Gone`] when the client gives the stream up, and, if something `waits`, well when there is room for it.
-    pub(super) async fn room(&mut self, waits: bool) -> Result<(), Gone> {
-        poll_fn(|cx| self.poll_room(waits, cx)).await
-    }
-
-    fn poll_room(&mut self, waits: bool, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+    pub(super) fn poll_room(&mut self, waits: bool, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         if self.stream.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(Gone));
         }
@@ -153,7 +149,7 @@ impl Responses {
     }
 
     /// Says how it ended.
-    pub(super) fn end(self, status: &Status) {
+    pub(super) fn end(&mut self, status: &Status) {
         let mut trailers = HeaderMap::new();
         if status.add_header(&mut trailers).is_ok() {
             self.finish(trailers);
@@ -161,7 +157,7 @@ impl Responses {
     }
 
     /// A client that is gone needs no goodbye.
-    pub(super) fn finish(mut self, trailers: HeaderMap) {
+    pub(super) fn finish(&mut self, trailers: HeaderMap) {
         let _ = self.stream.send_trailers(trailers);
     }
 }
