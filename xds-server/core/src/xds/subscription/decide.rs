@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::row::{Holds, Row};
 use super::table::Table;
 use super::{InFlight, Sent, Subscription};
@@ -238,15 +240,17 @@ impl Subscription {
         if whole {
             self.table.note(batch.carried(), batch.number);
         }
-        let sent = batch.carried().iter().map(|resource| Sent {
+        // Kept until the answer comes, which may be long: no larger than needed.
+        let mut sent = SmallVec::with_capacity(batch.carried().len());
+        sent.extend(batch.carried().iter().map(|resource| Sent {
             name: resource.name.clone(),
             version: resource.version,
             resource: whole.then(|| resource.clone()),
-        });
+        }));
         self.in_flight.push_back(InFlight {
             nonce,
             number: batch.number,
-            sent: sent.collect(),
+            sent,
             removes: !batch.removed.is_empty(),
             accused: batch.accused.clone(),
             trial: batch.trial,
