@@ -45,12 +45,17 @@ impl Authority {
     }
 }
 
+/// Certificates for both ends, from an authority of their own.
+fn certify(directory: &Path) {
+    let authority = Authority::new();
+    fs::write(directory.join("ca.pem"), authority.issuer.pem()).unwrap();
+    authority.sign(directory, "server", ExtendedKeyUsagePurpose::ServerAuth);
+    authority.sign(directory, "envoy", ExtendedKeyUsagePurpose::ClientAuth);
+}
+
 async fn server() -> Leadsman {
     let directory = TempDir::new().unwrap();
-    let authority = Authority::new();
-    fs::write(directory.path().join("ca.pem"), authority.issuer.pem()).unwrap();
-    authority.sign(directory.path(), "server", ExtendedKeyUsagePurpose::ServerAuth);
-    authority.sign(directory.path(), "envoy", ExtendedKeyUsagePurpose::ClientAuth);
+    certify(directory.path());
     fs::create_dir(directory.path().join("services")).unwrap();
     let service = "service: orders\nendpoints: [{ address: 127.0.0.1, port: 9001 }]\n";
     fs::write(directory.path().join("services/orders.yaml"), service).unwrap();
@@ -71,15 +76,48 @@ fn envoy(leadsman: &Leadsman, files: &[(&str, &str)]) -> Envoy {
     Envoy::launch(&bootstrap, 1)
 }
 
+const FILES: [(&str, &str); 3] = [
+    ("--tls-ca", "ca.pem"),
+    ("--tls-cert", "envoy.pem"),
+    ("--tls-key", "envoy.key"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_certificates_serve_those_who_come_and_cost_nobody_a_connection() {
+    let leadsman = server().await;
+    let before = envoy(&leadsman, &FILES);
+    until(PATIENT, "orders under the old authority", async || {
+        !before.hosts("orders").await.is_empty()
+    })
+    .await;
+    let connected = leadsman.api("/api/v1/proxies").await[0]["connected_since"].clone();
+    fs::write(leadsman.directory().join("server.key"), "half a rotation").unwrap();
+    until(PATIENT, "the mistake to be told", async || {
+        leadsman
+            .log()
+            .contains("the new certificates can't be used; the old ones stay")
+    })
+    .await;
+    certify(leadsman.directory());
+    until(PATIENT, "the new pair to be told", async || {
+        leadsman.log().contains("new certificates")
+    })
+    .await;
+    let after = envoy(&leadsman, &FILES);
+    until(PATIENT, "orders under the new authority", async || {
+        !after.hosts("orders").await.is_empty()
+    })
+    .await;
+    let proxies = leadsman.api("/api/v1/proxies").await;
+    assert_eq!(proxies.as_array().unwrap().len(), 2, "{proxies}");
+    assert_eq!(proxies[0]["connected_since"], connected, "{proxies}");
+    before.assert_clean().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_envoy_with_a_certificate_is_served() {
     let leadsman = server().await;
-    let files = [
-        ("--tls-ca", "ca.pem"),
-        ("--tls-cert", "envoy.pem"),
-        ("--tls-key", "envoy.key"),
-    ];
-    let envoy = envoy(&leadsman, &files);
+    let envoy = envoy(&leadsman, &FILES);
     until(PATIENT, "orders over TLS", async || {
         envoy.is_ready().await && !envoy.hosts("orders").await.is_empty()
     })

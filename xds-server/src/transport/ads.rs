@@ -100,7 +100,8 @@ impl<R: Ask> Stream<R> {
     /// Everything there is to do now. It is polled for all of its reasons at once, since each costs little.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         self.listen(cx)?;
-        if self.seat.poll_arrived(cx).is_ready() {
+        // Until it waits: what was heard once wakes nobody before it is listened for again.
+        while self.seat.poll_arrived(cx).is_ready() {
             self.take_letters();
             while let Some(question) = self.questions.take() {
                 self.answer(question);

@@ -104,7 +104,7 @@ fn length_of(read: &[u8]) -> Result<Option<usize>, Status> {
     }
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
     if length > MAX_REQUEST_BYTES {
-        let text = format!("a request of {length} bytes is larger than {MAX_REQUEST_BYTES}");
+        let text = format!("a request of {length} bytes is too large: {MAX_REQUEST_BYTES} are read");
         return Err(Status::out_of_range(text));
     }
     Ok(Some(length))

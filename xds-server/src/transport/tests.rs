@@ -195,6 +195,20 @@ async fn a_stream_is_counted_and_listed_until_its_connection_breaks() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_client_is_silent_answers_every_question() {
+    let mut serving = Serving::start();
+    let mut stream = serving.open(AGGREGATED).await;
+    stream.send(&subscription(vec!["a".to_owned()]).encode_to_vec()).await;
+    stream.response().await;
+    let [proxy] = &serving.shared.proxies.all()[..] else {
+        panic!("one proxy")
+    };
+    for _ in 0..3 {
+        assert!(proxy.standing().await.is_some());
+    }
+}
+
+#[tokio::test]
 async fn at_the_shutdown_every_stream_is_told_and_the_server_ends() {
     let mut serving = Serving::start();
     let mut stream = serving.open(AGGREGATED).await;
