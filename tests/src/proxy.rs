@@ -41,6 +41,7 @@ struct Ended {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    upstream: watch::Sender<SocketAddr>,
     faults: watch::Sender<Faults>,
     accepted: Arc<AtomicU64>,
     task: JoinHandle<()>,
@@ -52,9 +53,10 @@ impl Proxy {
         let listener = until_ok(PATIENT, "a port for the proxy", async || listen(free_port()).await).await;
         let address = listener.local_addr().unwrap_or(upstream);
         let (faults, seen) = watch::channel(Faults::default());
+        let (upstream, leading_to) = watch::channel(upstream);
         let accepted = Arc::new(AtomicU64::new(0));
         let accepting = Accepting {
-            upstream,
+            upstream: leading_to,
             port: address.port(),
             faults: seen,
             accepted: Arc::clone(&accepted),
@@ -62,6 +64,7 @@ impl Proxy {
         let task = tokio::spawn(accepting.run(listener));
         Self {
             address,
+            upstream,
             faults,
             accepted,
             task,
@@ -75,6 +78,11 @@ impl Proxy {
     /// Connections accepted since the start: how often the client came back.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Leads new connections to another address. Open ones go on where they are.
+    pub fn turn_to(&self, upstream: SocketAddr) {
+        self.upstream.send_replace(upstream);
     }
 
     /// Closes every open connection in the ordinary way; new ones are welcome.
@@ -141,7 +149,7 @@ impl Drop for Proxy {
 }
 
 struct Accepting {
-    upstream: SocketAddr,
+    upstream: watch::Receiver<SocketAddr>,
     port: u16,
     faults: watch::Receiver<Faults>,
     accepted: Arc<AtomicU64>,
@@ -164,7 +172,8 @@ impl Accepting {
                 changed = self.faults.changed() => if changed.is_err() { return },
                 accepted = listener.accept() => if let Ok((client, _)) = accepted {
                     self.accepted.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(carry(client, self.upstream, self.faults.clone()));
+                    let upstream = *self.upstream.borrow();
+                    connections.spawn(carry(client, upstream, self.faults.clone()));
                 },
                 Some(_) = connections.join_next() => {}
             }
@@ -265,6 +274,19 @@ mod tests {
         let mut again = TcpStream::connect(proxy.address()).await.unwrap();
         assert_eq!(ping(&mut again).await.unwrap(), 7);
         assert_eq!(proxy.accepted(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_turned_proxy_leads_new_connections_elsewhere_and_leaves_open_ones_alone() {
+        let proxy = Proxy::start(echo().await).await;
+        let mut before = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(ping(&mut before).await.unwrap(), 7);
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        proxy.turn_to(elsewhere.local_addr().unwrap());
+        let mut after = TcpStream::connect(proxy.address()).await.unwrap();
+        elsewhere.accept().await.unwrap().0.write_u8(8).await.unwrap();
+        assert_eq!(after.read_u8().await.unwrap(), 8);
+        assert_eq!(ping(&mut before).await.unwrap(), 7);
     }
 
     #[tokio::test]
