@@ -60,6 +60,8 @@ pub struct DiscoveryStream {
 const WHOLE_IN_FLIGHT: usize = 4;
 /// Names of clusters have 253 bytes, those of nodes and of other types are not ours to choose.
 const MAX_TEXT_BYTES: usize = 4 << 10;
+/// What a stream knows of, beside what it asked for by name, is what is published and what a client brought along.
+const KNOWN_PER_WANTED: usize = 2;
 /// Envoy has about ten types; a client that invents more gets no answer for them.
 const MAX_UNKNOWN_TYPES: usize = 32;
 /// Names of such a type that are said to be missing; a client that asks for more of what we do not have waits for them.
@@ -109,7 +111,12 @@ impl DiscoveryStream {
             return Err(ProtocolError::TooManyNames(self.limits.names));
         }
         let interests = self.handle_typed(request);
-        if self.types().map(Subscription::len).sum::<usize>() > self.limits.names {
+        // Whoever wants everything is told of names that it gives up, too, and can invent them.
+        let (wanted, known) = (
+            self.types().map(Subscription::len).sum::<usize>(),
+            self.types().map(Subscription::known).sum::<usize>(),
+        );
+        if wanted > self.limits.names || known > KNOWN_PER_WANTED * self.limits.names {
             return Err(ProtocolError::TooManyNames(self.limits.names));
         }
         Ok(interests)

@@ -124,6 +124,11 @@ impl Subscription {
         self.table.named()
     }
 
+    /// How many names it remembers something of.
+    pub(super) fn known(&self) -> usize {
+        self.table.len()
+    }
+
     /// Whether every response lists everything.
     fn is_whole(&self) -> bool {
         self.variant == Variant::StateOfTheWorld && self.kind.is_whole()

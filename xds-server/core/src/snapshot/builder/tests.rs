@@ -167,6 +167,7 @@ fn any_endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
 }
 
 proptest! {
+    #![proptest_config(leadsman_property::cases(256))]
     /// Two replicas that hear the same in another order, or after another past, publish the same bytes and versions.
     #[test]
     fn what_is_published_depends_on_the_state_and_not_on_how_it_came_about(

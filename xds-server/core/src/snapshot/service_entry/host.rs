@@ -141,7 +141,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(leadsman_property::cases(2000))]
         #[test]
         fn every_host_is_a_name_of_dns_and_no_two_services_share_one(
             one in any_name(),

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(leadsman_property::cases(256))]
         #[test]
         fn it_holds_what_a_set_holds_in_the_same_order(
             steps in proptest::collection::vec((any::<bool>(), prop_oneof![0_u32..100, any::<u32>()]), 0..200),

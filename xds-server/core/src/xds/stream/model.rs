@@ -273,7 +273,7 @@ fn play(world: &mut World, client: &mut Client, step: &Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(leadsman_property::cases(2000))]
     #[test]
     fn when_nobody_has_anything_to_say_the_client_holds_what_is_published(
         steps in proptest::collection::vec(any_step(), 0..60),

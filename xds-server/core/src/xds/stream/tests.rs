@@ -588,6 +588,21 @@ fn more_names_than_the_limit_end_the_stream() {
 }
 
 #[test]
+fn names_that_are_given_up_without_having_been_asked_for_end_the_stream_when_they_are_too_many() {
+    let mut stream = DiscoveryStream::new(
+        Variant::Delta,
+        Limits {
+            names: 2,
+            ..Limits::default()
+        },
+    );
+    assert!(stream.handle_request(request(CDS)).is_ok());
+    let mut give_up = |name: &str| stream.handle_request(unsubscribe(CDS, &[name]));
+    let ends: Vec<bool> = ["a", "b", "c", "d", "e"].map(|name| give_up(name).is_err()).to_vec();
+    assert_eq!(ends, [false, false, false, false, true]);
+}
+
+#[test]
 fn a_refusal_of_megabytes_is_kept_short() {
     let mut world = world(&["a"]);
     world.ask(subscribe(EDS, &["a"]));

@@ -37,6 +37,10 @@ impl Table {
         self.rows.iter()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// How many names are asked for.
     pub(super) fn named(&self) -> usize {
         self.named

@@ -78,7 +78,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(leadsman_property::cases(1000))]
     #[test]
     fn whatever_is_said_the_stream_stays_whole_and_comes_to_rest(
         events in proptest::collection::vec(any_event(), 0..40),

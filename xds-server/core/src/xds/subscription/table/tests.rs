@@ -106,7 +106,7 @@ fn those(table: &Table, which: fn(&Row) -> bool) -> BTreeSet<Arc<str>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(leadsman_property::cases(200))]
     #[test]
     fn it_says_what_three_sets_would_say_and_keeps_no_more(
         steps in proptest::collection::vec(any_step(), 0..300),
