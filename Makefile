@@ -49,7 +49,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup toolchain servers clients build wasm fmt fmt-check lint doc arch check test demo bench gates reference-xds bench-registries deny clean-servers
+.PHONY: help setup toolchain servers clients build wasm fmt fmt-check lint doc arch check test fuzz demo bench gates reference-xds bench-registries deny clean-servers
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -226,6 +226,14 @@ run-units:
 
 run-documentation:
 	@$(CARGO) test --workspace --locked --doc 2>&1
+
+# The unit tests of everything that reads what others wrote: they take seconds, so what the time goes to is the properties.
+FUZZED := leadsman-core leadsman-registry leadsman-filter-logic xds-server
+CASES ?= 10
+
+fuzz: setup ## Try every property with ten times as many random inputs (CASES=1000 for a night)
+	$(call step,properties with $(CASES) times as many inputs,\
+	  LEADSMAN_CASES=$(CASES) $(CARGO) test --locked --no-fail-fast --lib $(FUZZED:%=--package %))
 
 demo: ## Show it: real etcd, files, Envoy and traffic (KEEP=1 leaves it running, OUTAGE=5 kills etcd for 5 s only)
 	@began=$$(date +%s) && $(MAKE) --no-print-directory setup && \

@@ -212,7 +212,7 @@ impl<J: Judged> Stage<J> {
     }
 
     async fn fifty_cuts_amid_a_thousand_changes_end_in_the_registrys_own_state(&mut self) {
-        let mut random = seed::rng("fifty_cuts");
+        let mut random = seed::rng();
         let mut expected: BTreeMap<String, BTreeSet<SocketAddr>> = BTreeMap::new();
         for change in 0..CHANGES {
             let service = format!("s{}", random.u8(..8));

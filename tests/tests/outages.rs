@@ -253,7 +253,7 @@ async fn before_any_registry_has_answered_envoy_is_told_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_mixture_of_faults_harms_nobody_and_ends_in_the_registrys_own_state() {
     const STEPS: u32 = 60;
-    let mut random = seed::rng("any_mixture_of_faults");
+    let mut random = seed::rng();
     let mut world = World::start(&["anchor"]).await;
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
     let anchors = [Instance::of(&one), Instance::of(&two)];

@@ -196,7 +196,7 @@ const CHANGES_BETWEEN: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e42_and_e44_ten_moves_amid_changes_end_in_the_registrys_own_state_in_both_variants() {
-    let mut random = seed::rng("ten_moves_amid_changes");
+    let mut random = seed::rng();
     let one = Backend::start("one").await;
     let kept = Instance::of(&one);
     let pair = Pair::start(kept).await;

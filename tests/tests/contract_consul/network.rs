@@ -62,7 +62,7 @@ pub(crate) async fn a_consul_that_hangs_is_noticed_and_caught_up_with(setup: Set
 pub(crate) async fn a_storm_of_resets_loses_no_change(setup: Setup) {
     const CUTS: usize = 50;
     const CHANGES_BETWEEN: usize = 20;
-    let mut random = seed::rng("a_storm_of_resets_loses_no_change");
+    let mut random = seed::rng();
     let mut rig = Rig::start(setup).await;
     let quick = SuperviseOptions {
         backoff_max: Duration::from_millis(100),

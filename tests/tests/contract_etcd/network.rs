@@ -65,7 +65,7 @@ pub(crate) async fn an_etcd_that_hangs_is_noticed_and_caught_up_with(version: Ve
 pub(crate) async fn a_storm_of_resets_loses_no_change(version: Version) {
     const CUTS: usize = 50;
     const CHANGES_BETWEEN: usize = 20;
-    let mut random = seed::rng("a_storm_of_resets_loses_no_change");
+    let mut random = seed::rng();
     let mut rig = Rig::start(version).await;
     let quick = SuperviseOptions {
         backoff_max: Duration::from_millis(100),

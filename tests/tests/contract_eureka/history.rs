@@ -194,7 +194,7 @@ async fn a_silent_path_is_noticed_and_caught_up_with() {
 async fn a_storm_of_resets_loses_no_change() {
     const CUTS: usize = 50;
     const CHANGES_BETWEEN: usize = 20;
-    let mut random = seed::rng("a_storm_of_resets_loses_no_change");
+    let mut random = seed::rng();
     let mut rig = Rig::shared(Dialect::Legacy).await;
     let quick = SuperviseOptions {
         backoff_max: Duration::from_millis(100),

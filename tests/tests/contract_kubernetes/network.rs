@@ -95,7 +95,7 @@ async fn watches_follow_each_other_without_a_gap() {
 async fn a_storm_of_resets_loses_no_change() {
     const CUTS: usize = 50;
     const CHANGES_BETWEEN: usize = 20;
-    let mut random = seed::rng("a_storm_of_resets_loses_no_change");
+    let mut random = seed::rng();
     let mut rig = Rig::start().await;
     let quick = SuperviseOptions {
         backoff_max: Duration::from_millis(100),

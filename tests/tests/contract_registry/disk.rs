@@ -53,7 +53,7 @@ async fn register_until_the_end(registrar: Registrar, ports: std::ops::Range<u16
 #[tokio::test]
 async fn whatever_was_promised_survives_a_death_at_any_moment() {
     let mut world = World::start().await;
-    let mut random = seed::rng("a_death_at_any_moment");
+    let mut random = seed::rng();
     let promised = Promised::default();
     for _ in 0..5 {
         let before: u64 = promised.lock().unwrap().values().sum();

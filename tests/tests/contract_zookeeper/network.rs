@@ -142,7 +142,7 @@ async fn an_expired_session_removes_nothing() {
 async fn a_storm_of_resets_loses_no_change() {
     const CUTS: usize = 50;
     const CHANGES_BETWEEN: usize = 20;
-    let mut random = seed::rng("a_storm_of_resets_loses_no_change");
+    let mut random = seed::rng();
     let mut rig = Rig::shared().await;
     let quick = SuperviseOptions {
         backoff_max: Duration::from_millis(100),

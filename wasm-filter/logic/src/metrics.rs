@@ -309,6 +309,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(leadsman_property::cases(256))]
         #[test]
         fn a_label_never_holds_a_delimiter(raw in proptest::collection::vec(any::<u8>(), 0..40), text in "[a;.=]{0,12}") {
             for raw in [&raw[..], text.as_bytes()] {

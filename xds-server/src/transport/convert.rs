@@ -179,7 +179,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(leadsman_property::cases(2000))]
         #[test]
         fn whatever_bytes_come_in_nothing_panics(
             delta in proptest::collection::vec(any_bytes(delta_bytes()), 1..6),

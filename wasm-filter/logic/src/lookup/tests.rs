@@ -195,6 +195,7 @@ fn a_worker_that_remembers_too_much_starts_over_without_new_misses() {
 }
 
 proptest! {
+    #![proptest_config(leadsman_property::cases(256))]
     /// Envoy gives each worker the same updates in the same order, each at its own time. Whatever the interleaving, once
     /// all workers have arrived and traffic went through them, everything is a hit.
     #[test]

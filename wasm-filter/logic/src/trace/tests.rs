@@ -244,6 +244,7 @@ fn hostile_value() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(leadsman_property::cases(256))]
     #[test]
     fn whatever_comes_in_what_goes_out_is_valid(
         parents in proptest::collection::vec(hostile_value(), 0..3),

@@ -352,6 +352,7 @@ fn only_an_empty_list_is_empty() {
 }
 
 proptest! {
+    #![proptest_config(leadsman_property::cases(256))]
     #[test]
     fn nothing_in_an_answer_can_panic(body in ".*", id in ".*", tag in ".*", address in ".*", port in any::<i64>()) {
         let service = json!({ "ID": id, "Service": tag, "Tags": [tag], "Address": address, "Port": port,

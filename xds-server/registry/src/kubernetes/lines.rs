@@ -69,6 +69,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(leadsman_property::cases(256))]
         #[test]
         fn lines_are_the_same_however_the_body_is_cut(
             body in proptest::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..60), cut in 1_usize..9,

@@ -604,6 +604,7 @@ fn what_belongs_to_nobody_is_told_when_it_changes() {
 }
 
 proptest! {
+    #![proptest_config(leadsman_property::cases(256))]
     /// Whatever the slices say, in whatever order: what is told at the end is what a fresh reader would be told.
     #[test]
     fn what_is_told_adds_up_to_what_is_there(

@@ -267,6 +267,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(leadsman_property::cases(256))]
         #[test]
         fn nothing_a_server_writes_can_panic(text in ".*", code in any::<u16>()) {
             let _ = (page(text.as_bytes()).is_ok(), line(text.as_bytes()).is_ok(), refusal(code, text.as_bytes(), None));

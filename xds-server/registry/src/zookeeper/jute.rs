@@ -287,6 +287,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(leadsman_property::cases(256))]
         #[test]
         fn no_bytes_can_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let input = Input(&bytes);

@@ -241,6 +241,7 @@ fn absurd_lifetimes_are_zero_and_one_target_twice_counts_once() {
 }
 
 proptest! {
+    #![proptest_config(leadsman_property::cases(256))]
     #[test]
     fn no_bytes_panic(noise in proptest::collection::vec(any::<u8>(), 0..600)) {
         let (question, message) = recorded("srv");

@@ -736,7 +736,7 @@ fn keys() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(leadsman_property::cases(2000))]
 
     #[test]
     fn no_bytes_can_panic_or_pass_the_limits(choice in choices(), prefix in "(/?[a-z:]{0,6}/?){0,2}", key in keys(), value in documents()) {

@@ -315,7 +315,7 @@ fn byte() -> impl Strategy<Value = u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(leadsman_property::cases(2000))]
 
     #[test]
     fn an_answer_with_bytes_replaced_is_endpoints_and_rejections(

@@ -286,6 +286,7 @@ fn a_service_is_called_as_it_was_chosen() {
 }
 
 proptest! {
+    #![proptest_config(leadsman_property::cases(256))]
     #[test]
     fn nothing_that_a_server_sends_panics(
         service in ".{0,40}", ip in ".{0,40}", port in any::<i64>(), weight in any::<f64>(), kind in ".{0,20}", listed in ".{0,60}"

@@ -176,6 +176,7 @@ fn a_field_of_a_later_program_does_not_damage_its_line() {
 }
 
 proptest! {
+    #![proptest_config(leadsman_property::cases(256))]
     #[test]
     fn no_content_of_a_file_can_break_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let recovered = recover(&bytes, "x.log").unwrap();

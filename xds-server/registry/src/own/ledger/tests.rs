@@ -506,7 +506,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(leadsman_property::cases(256))]
     /// Whatever is done: what is written down gives the same ledger, each change has the next revision, and nobody is
     /// evicted who was heard within its time.
     #[test]

@@ -544,7 +544,7 @@ fn every_layout_has_a_name_of_its_own() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(leadsman_property::cases(2000))]
 
     #[test]
     fn no_bytes_can_panic(
