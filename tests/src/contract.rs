@@ -2,6 +2,8 @@
 //!
 //! A registry joins by implementing [`Subject`] and naming itself in `contract!`.
 
+pub mod network;
+
 use std::time::Duration;
 
 use leadsman_core::model::{Evidence, Health};

@@ -1,16 +1,14 @@
 //! What polling can miss: changes between polls, during an outage, and behind a sum that stays the same.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use leadsman_core::model::Evidence;
+use leadsman_registry::SourceState;
 use leadsman_registry::eureka::{Config, Eureka as Adapter};
-use leadsman_registry::{SourceState, SuperviseOptions};
-use leadsman_tests::contract::{Subject, state};
+use leadsman_tests::contract::{Subject, network, state};
 use leadsman_tests::eureka::Dialect;
 use leadsman_tests::instance::Instance;
-use leadsman_tests::observed::{Note, Observed, Shown, State, pace};
-use leadsman_tests::seed;
+use leadsman_tests::observed::{Note, Observed};
 use leadsman_tests::wait::{PATIENT, until};
 
 use leadsman_tests::rigs::eureka::{Rig, id, resyncs};
@@ -176,64 +174,17 @@ async fn a_server_without_deltas_is_read_in_full() {
 
 #[tokio::test]
 async fn a_silent_path_is_noticed_and_caught_up_with() {
-    let mut rig = Rig::shared(Dialect::Legacy).await;
-    let (one, two) = (Instance::new(9001), Instance::new(9002));
-    rig.put("orders", one).await;
-    let observed = rig.observe();
-    observed.becomes(&state(&[("orders", &[one])])).await;
-    rig.proxy.stall();
-    rig.put("orders", two).await;
-    observed.enters(&[SourceState::Degraded]).await;
-    assert_eq!(observed.state(), state(&[("orders", &[one])]));
-    rig.heal().await;
-    observed.becomes(&state(&[("orders", &[one, two])])).await;
-    observed.enters(&[SourceState::Live]).await;
+    network::a_silent_path_is_noticed_and_caught_up_with(&mut Rig::shared(Dialect::Legacy).await).await;
 }
 
 #[tokio::test]
 async fn a_storm_of_resets_loses_no_change() {
-    const CUTS: usize = 50;
-    const CHANGES_BETWEEN: usize = 20;
-    let mut random = seed::rng();
     let mut rig = Rig::shared(Dialect::Legacy).await;
-    let quick = SuperviseOptions {
-        backoff_max: Duration::from_millis(100),
-        ..pace()
-    };
     let config = Config {
         interval: Duration::from_millis(10),
         ..rig.config()
     };
-    let observed = Observed::start_with(Adapter::new(config), quick);
-    observed.enters(&[SourceState::Live]).await;
-    let mut held: BTreeMap<(String, u16), Instance> = BTreeMap::new();
-    for _ in 0..CUTS {
-        let cut_at = random.usize(..CHANGES_BETWEEN);
-        for turn in 0..CHANGES_BETWEEN {
-            let instance = Instance::new(random.u16(9001..9010)).weighing(f64::from(random.u8(..)));
-            let service = format!("s{}", random.u8(..10));
-            if random.u8(..3) == 0 {
-                rig.remove(&service, instance.port).await;
-                held.remove(&(service, instance.port));
-            } else {
-                rig.put(&service, instance).await;
-                held.insert((service, instance.port), instance);
-            }
-            if turn == cut_at {
-                if random.bool() {
-                    rig.proxy.reset()
-                } else {
-                    rig.proxy.cut()
-                }
-            }
-        }
-    }
-    let mut expected = State::new();
-    for ((service, port), Instance { weight, health, .. }) in held {
-        let endpoints = expected.entry(service).or_default();
-        endpoints.insert(format!("127.0.0.1:{port}"), Shown { weight, health });
-    }
-    observed.becomes(&expected).await;
+    let observed = network::storm(&mut rig, Adapter::new(config), 0).await;
     assert!(
         resyncs(&observed)
             .iter()

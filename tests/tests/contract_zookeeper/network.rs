@@ -1,14 +1,11 @@
 //! What a network can do to a watch: closing, silence, resets, delay and a narrow path.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use leadsman_registry::zookeeper::Zookeeper as Adapter;
-use leadsman_registry::{SourceState, SuperviseOptions};
-use leadsman_tests::contract::{Subject, state};
+use leadsman_registry::SourceState;
+use leadsman_tests::contract::{Subject, network as suite, state};
 use leadsman_tests::instance::Instance;
-use leadsman_tests::observed::{Note, Observed, Shown, State, pace};
-use leadsman_tests::seed;
+use leadsman_tests::observed::Note;
 use leadsman_tests::wait::throughout;
 
 use leadsman_tests::rigs::zookeeper::{Rig, resyncs, value};
@@ -107,18 +104,7 @@ async fn a_short_cut_that_the_ensemble_never_notices_is_a_new_listing() {
 
 #[tokio::test]
 async fn a_silent_path_is_noticed_and_caught_up_with() {
-    let mut rig = Rig::shared().await;
-    let (one, two) = (Instance::new(9001), Instance::new(9002));
-    rig.put("orders", one).await;
-    let observed = rig.observe();
-    observed.becomes(&state(&[("orders", &[one])])).await;
-    rig.proxy.stall();
-    rig.put("orders", two).await;
-    observed.enters(&[SourceState::Degraded]).await;
-    assert_eq!(observed.state(), state(&[("orders", &[one])]));
-    rig.heal().await;
-    observed.becomes(&state(&[("orders", &[one, two])])).await;
-    observed.enters(&[SourceState::Live]).await;
+    suite::a_silent_path_is_noticed_and_caught_up_with(&mut Rig::shared().await).await;
 }
 
 /// Long enough for the ensemble to expire the session, which is no reason to remove anything.
@@ -140,49 +126,7 @@ async fn an_expired_session_removes_nothing() {
 
 #[tokio::test]
 async fn a_storm_of_resets_loses_no_change() {
-    const CUTS: usize = 50;
-    const CHANGES_BETWEEN: usize = 20;
-    let mut random = seed::rng();
-    let mut rig = Rig::shared().await;
-    let quick = SuperviseOptions {
-        backoff_max: Duration::from_millis(100),
-        ..pace()
-    };
-    let observed = Observed::start_with(Adapter::new(rig.config()), quick);
-    observed.enters(&[SourceState::Live]).await;
-    let mut held: BTreeMap<(String, u16), Instance> = BTreeMap::new();
-    for _ in 0..CUTS {
-        let cut_at = random.usize(..CHANGES_BETWEEN);
-        for turn in 0..CHANGES_BETWEEN {
-            let instance = Instance::new(random.u16(9001..9010)).weighing(f64::from(random.u8(..)));
-            let service = format!("s{}", random.u8(..10));
-            if random.u8(..3) == 0 {
-                rig.remove(&service, instance.port).await;
-                held.remove(&(service, instance.port));
-            } else {
-                rig.put(&service, instance).await;
-                held.insert((service, instance.port), instance);
-            }
-            if turn == cut_at {
-                if random.bool() {
-                    rig.proxy.reset()
-                } else {
-                    rig.proxy.cut()
-                }
-            }
-        }
-        // Some cuts meet a session that is listing, the others one that watches.
-        if random.bool() {
-            observed.enters(&[SourceState::Live]).await;
-        }
-    }
-    let mut expected = State::new();
-    for ((service, port), Instance { weight, health, .. }) in held {
-        let endpoints = expected.entry(service).or_default();
-        endpoints.insert(format!("127.0.0.1:{port}"), Shown { weight, health });
-    }
-    observed.becomes(&expected).await;
-    assert!(observed.status().counters.sessions > 10, "{:?}", observed.status());
+    suite::a_storm_of_resets_loses_no_change(&mut Rig::shared().await, 0).await;
 }
 
 #[tokio::test]

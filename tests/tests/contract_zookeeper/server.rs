@@ -5,7 +5,7 @@ use std::time::Duration;
 use leadsman_core::model::{Evidence, Health};
 use leadsman_registry::zookeeper::{Config, Zookeeper as Adapter};
 use leadsman_registry::{SourceState, Tls};
-use leadsman_tests::contract::{Subject, state};
+use leadsman_tests::contract::{Subject, network as suite, state};
 use leadsman_tests::instance::Instance;
 use leadsman_tests::observed::{Note, Observed};
 use leadsman_tests::wait::{PATIENT, until};
@@ -46,18 +46,11 @@ async fn a_killed_zookeeper_says_nothing_and_comes_back_without_drift() {
 
 #[tokio::test]
 async fn a_zookeeper_that_hangs_is_noticed_and_caught_up_with() {
-    let mut rig = Rig::start().await;
-    let (one, two) = (Instance::new(9001), Instance::new(9002));
-    rig.put("orders", one).await;
-    let observed = rig.observe();
-    observed.becomes(&state(&[("orders", &[one])])).await;
-    rig.zookeeper.pause(0);
-    observed.enters(&[SourceState::Degraded]).await;
-    assert_eq!(observed.state(), state(&[("orders", &[one])]));
-    rig.zookeeper.resume(0);
-    rig.put("orders", two).await;
-    observed.becomes(&state(&[("orders", &[one, two])])).await;
-    observed.enters(&[SourceState::Live]).await;
+    let (pause, resume) = (
+        |rig: &mut Rig| rig.zookeeper.pause(0),
+        |rig: &mut Rig| rig.zookeeper.resume(0),
+    );
+    suite::a_server_that_hangs_is_noticed_and_caught_up_with(&mut Rig::start().await, pause, resume).await;
 }
 
 #[tokio::test]
