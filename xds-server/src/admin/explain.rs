@@ -98,7 +98,7 @@ fn endpoint(decision: &Decision, has_cluster: bool, pending: bool) -> api::Expla
         (true, false) => {
             format!("not published: the name of its cluster is too long, or there are {MAX_CLUSTERS} clusters already")
         }
-        (true, true) if pending => format!("{}; a change of weights is on its way", decision.reason),
+        (true, true) if pending => format!("{}; a newer change is on its way", decision.reason),
         (true | false, _) => decision.reason.clone(),
     };
     let provenance = &endpoint.provenance;

@@ -36,7 +36,7 @@ pub(crate) struct Subject {
     pub(crate) clusters: Vec<ClusterName>,
     pub(crate) resolution: Resolution,
     pub(crate) rejections: Vec<(SourceName, Rejection)>,
-    /// Whether the newest weights still wait for their turn.
+    /// Whether the newest weights, or in a storm the newest change, still wait for their turn.
     pub(crate) pending: bool,
     pub(crate) snapshot: Snapshot,
 }
@@ -60,7 +60,7 @@ pub(super) struct State {
     complete: bool,
     /// Services to decide about.
     changed: ChangeSet,
-    /// Services whose weights wait for each other, and until when.
+    /// Services whose changes wait for each other, and until when.
     waiting: BTreeMap<ServiceName, Duration>,
     paces: BTreeMap<ServiceName, Pace>,
     published: Snapshot,

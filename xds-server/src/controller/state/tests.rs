@@ -135,6 +135,32 @@ fn a_weight_that_is_taken_back_while_it_waits_is_never_published() {
 }
 
 #[test]
+fn in_a_storm_the_latest_goes_out_after_a_moment_and_other_services_do_not_wait() {
+    let on = |port: i64| {
+        let address = Address::new("10.0.0.1", port).unwrap();
+        Service {
+            endpoints: vec![Endpoint::new(address, Provenance::default())],
+            ..orders(1.0)
+        }
+    };
+    let mut state = state(&["a"]);
+    let now = seconds(100);
+    assert!(hear(&mut state, "a", resync(vec![on(1)]), now).is_some());
+    for port in 2..=5 {
+        assert!(hear(&mut state, "a", apply(on(port)), now).is_some());
+    }
+    assert!(hear(&mut state, "a", apply(on(6)), now).is_none());
+    assert!(hear(&mut state, "a", apply(on(7)), now + Duration::from_millis(50)).is_none());
+    assert!(hear(&mut state, "a", apply(other()), now + Duration::from_millis(50)).is_some());
+    let name = ServiceName::new("orders").unwrap();
+    assert!(state.explain(&name).unwrap().pending);
+    assert_eq!(state.next_deadline(), Some(now + Pace::STORM));
+    assert!(state.advance(now + Pace::STORM).is_some());
+    assert!(!state.explain(&name).unwrap().pending);
+    assert!(state.advance(seconds(200)).is_none(), "the sixth was never told");
+}
+
+#[test]
 fn an_event_that_changes_nothing_publishes_nothing() {
     let mut state = state(&["a"]);
     hear(&mut state, "a", resync(vec![orders(1.0)]), seconds(1));
