@@ -4,6 +4,8 @@
 //! adapter says that it has heard of it, and when Envoy's admin page shows it. What lies between the last two is the
 //! control plane's and Envoy's; what lies before is the registry's, its protocol's and the adapter's polling.
 
+pub mod refused;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 

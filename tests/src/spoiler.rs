@@ -14,6 +14,34 @@ use crate::wait::{PATIENT, until_ok};
 /// Bytes and what stands in their place.
 pub type Swap = (Vec<u8>, Vec<u8>);
 
+/// What makes Envoy refuse the cluster of a service, whose name has three letters.
+pub type Fault = fn(&str) -> Swap;
+
+/// Why it does, in words.
+pub const FAULTS: [(&str, Fault); 2] = [
+    ("it can't be made", wrong_when_made),
+    ("it breaks a rule of the API", against_the_rules),
+];
+
+/// It becomes a cluster of another type, which Envoy finds wrong when it makes the cluster.
+fn wrong_when_made(name: &str) -> Swap {
+    let cluster = |kind: u8| [&[10, 3], name.as_bytes(), &[16, kind, 26]].concat();
+    (cluster(3), cluster(2))
+}
+
+/// It has a connect timeout of nothing, which breaks a rule of the API.
+fn against_the_rules(name: &str) -> Swap {
+    let cluster = |seconds: u8| {
+        [
+            &[10, 3],
+            name.as_bytes(),
+            &[16, 3, 26, 6, 10, 4, 26, 0, 48, 2, 34, 2, 8, seconds],
+        ]
+        .concat()
+    };
+    (cluster(1), cluster(0))
+}
+
 /// A proxy in front of one address; dropping it ends it and its connections.
 #[derive(Debug)]
 pub struct Spoiler {

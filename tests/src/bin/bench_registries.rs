@@ -16,9 +16,10 @@ use leadsman_tests::eureka::Dialect;
 use leadsman_tests::instance::{Instance, PREFIX, document};
 use leadsman_tests::judged::Judged;
 use leadsman_tests::kubernetes::slices;
-use leadsman_tests::latency::{Latencies, Measured, Pace, SERVICE, measure, percentile};
+use leadsman_tests::latency::{Latencies, Measured, Pace, SERVICE, measure, percentile, refused};
 use leadsman_tests::leadsman::replace;
 use leadsman_tests::nacos::Version;
+use leadsman_tests::spoiler::FAULTS;
 use leadsman_tests::{consul, etcd, kubernetes, nacos, rigs};
 use serde_json::json;
 use tempfile::TempDir;
@@ -49,6 +50,9 @@ const EUREKA: Pace = Pace {
     beat: Duration::from_secs(15),
 };
 
+/// Each with servers and an Envoy of its own.
+const REFUSALS: usize = 20;
+
 /// Where nobody listens.
 const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 
@@ -71,6 +75,9 @@ async fn main() -> anyhow::Result<()> {
         .await?;
     table.row("DNS of BIND", DNS, dns).await?;
     table.row("Eureka", EUREKA, eureka).await?;
+    if table.is_wanted("refused cluster") {
+        refusals().await?;
+    }
     table.end()
 }
 
@@ -166,6 +173,23 @@ async fn eureka() -> Started<rigs::eureka::Rig> {
     (rig, source)
 }
 
+/// A hundred new clusters with one that Envoy refuses.
+async fn refusals() -> anyhow::Result<()> {
+    say("\n| refused, because | variant | runs | write to the 99 others in Envoy |")?;
+    say("|---|---|---:|---:|")?;
+    for (name, fault) in FAULTS {
+        for (variant, words) in [("DELTA_GRPC", "delta"), ("GRPC", "state of the world")] {
+            let mut sorted = Vec::with_capacity(REFUSALS);
+            for _ in 0..REFUSALS {
+                sorted.push(refused::measure(variant, fault).await.context(name)?);
+            }
+            sorted.sort_unstable();
+            say(&format!("| {name} | {words} | {REFUSALS} | {} |", cell(&sorted)))?;
+        }
+    }
+    Ok(())
+}
+
 /// One file of one service.
 struct Files {
     directory: TempDir,
@@ -233,6 +257,7 @@ struct Table {
     /// How the names of the rows begin; none are all.
     only: Vec<String>,
     names: Vec<&'static str>,
+    wanted: bool,
     rows: usize,
 }
 
@@ -241,8 +266,17 @@ impl Table {
         Self {
             only: only.map(|word| word.to_lowercase()).collect(),
             names: Vec::new(),
+            wanted: false,
             rows: 0,
         }
+    }
+
+    fn is_wanted(&mut self, name: &'static str) -> bool {
+        self.names.push(name);
+        let lower = name.to_lowercase();
+        let wanted = self.only.is_empty() || self.only.iter().any(|word| lower.starts_with(word));
+        self.wanted |= wanted;
+        wanted
     }
 
     async fn row<R: Measured>(
@@ -251,9 +285,7 @@ impl Table {
         pace: Pace,
         start: impl AsyncFnOnce() -> Started<R>,
     ) -> anyhow::Result<()> {
-        self.names.push(name);
-        let lower = name.to_lowercase();
-        if !self.only.is_empty() && !self.only.iter().any(|word| lower.starts_with(word)) {
+        if !self.is_wanted(name) {
             return Ok(());
         }
         let (rig, source) = start().await;
@@ -271,7 +303,7 @@ impl Table {
 
     fn end(self) -> anyhow::Result<()> {
         ensure!(
-            self.rows > 0,
+            self.wanted,
             "none of {} begins with {}",
             self.names.join(", "),
             self.only.join(" or ")
