@@ -312,7 +312,11 @@ impl<J: Judged> Stage<J> {
         self.rig.start_again(Data::Lost).await;
         self.fleet.source_enters(SOURCE, "suspect").await;
         throughout(outage(), "Envoy's endpoints", async || {
-            self.fleet.envoy.clusters().await == before
+            let now = self.fleet.envoy.clusters().await;
+            if now != before {
+                eprintln!("{before:#?} became {now:#?}");
+            }
+            now == before
         })
         .await;
         self.rig.put(LOST, first).await;
