@@ -147,7 +147,10 @@ impl Nacos {
             if !self.process.is_running() {
                 let log = self.process.log();
                 // It gives its own database a few seconds to open, and ends where a busy machine does not have them.
-                assert!(again > 0 && log.contains("Login timeout exceeded"), "Nacos ended:\n{log}");
+                assert!(
+                    again > 0 && log.contains("Login timeout exceeded"),
+                    "Nacos ended:\n{log}"
+                );
                 again -= 1;
                 self.process = spawn(self.setup, self.port, self.directory.path());
             }

@@ -84,7 +84,9 @@ mod tests {
                 oldest = None;
             }
         }
-        let at_once = outs.iter().take_while(|out| out.as_millis() < 1000 + 10 * u128::from(Pace::BURST));
+        let at_once = outs
+            .iter()
+            .take_while(|out| out.as_millis() < 1000 + 10 * u128::from(Pace::BURST));
         assert_eq!(at_once.count(), 5);
         assert!(longest <= Pace::STORM, "{longest:?}");
         assert_eq!(outs.len(), 19, "5 at once, and 14 in two seconds: {outs:?}");
