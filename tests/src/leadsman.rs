@@ -85,6 +85,19 @@ impl Leadsman {
         self.process.log()
     }
 
+    /// The resources of a type that it would send to a new client, as JSON.
+    pub fn published(&self, of: &str) -> Value {
+        let xds = self.xds().to_string();
+        let node = ["--node-id", "watcher", "--count", "1", "-o", "json"];
+        let output = run(&[&["xds", "watch", "--server", &xds, "--type", of], &node[..]].concat());
+        assert!(output.status.success(), "{output:?}");
+        let response: Result<Value, _> = serde_json::from_slice(&output.stdout);
+        response.map_or_else(
+            |error| panic!("no JSON: {error}"),
+            |mut response| response["resources"].take(),
+        )
+    }
+
     /// Waits for `/readyz`.
     pub async fn ready(&self) {
         until_ok(PATIENT, "leadsman to be ready", async || {

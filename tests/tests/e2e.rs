@@ -8,7 +8,7 @@ use std::fs;
 use leadsman_core::model::Health;
 use leadsman_tests::backend::Backend;
 use leadsman_tests::instance::{Instance, key};
-use leadsman_tests::leadsman::{Leadsman, run};
+use leadsman_tests::leadsman::Leadsman;
 use leadsman_tests::wait::{PATIENT, until};
 use leadsman_tests::world::{World, sources};
 use serde_json::{Value, json};
@@ -278,18 +278,10 @@ async fn two_replicas_say_the_same_to_the_byte() {
     let directory = TempDir::new().unwrap();
     fs::create_dir(directory.path().join("services")).unwrap();
     let replica = Leadsman::start_in(directory, &sources(world.etcd.address(), "")).await;
-    let seen = |server: &Leadsman, of: &str| {
-        let xds = server.xds().to_string();
-        let node = ["--node-id", "watcher", "--count", "1", "-o", "json"];
-        let output = run(&[&["xds", "watch", "--server", &xds, "--type", of], &node[..]].concat());
-        assert!(output.status.success(), "{output:?}");
-        let response: Value = serde_json::from_slice(&output.stdout).unwrap();
-        response["resources"].clone()
-    };
     for of in ["cds", "eds"] {
         until(PATIENT, "both to know five services", async || {
-            let own = seen(&world.leadsman, of);
-            own.as_array().is_some_and(|resources| resources.len() == 5) && own == seen(&replica, of)
+            let own = world.leadsman.published(of);
+            own.as_array().is_some_and(|resources| resources.len() == 5) && own == replica.published(of)
         })
         .await;
     }

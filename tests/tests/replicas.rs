@@ -14,11 +14,11 @@ use leadsman_tests::envoy::Envoy;
 use leadsman_tests::etcd::{Etcd, Version};
 use leadsman_tests::fleet::Fleet;
 use leadsman_tests::instance::{Instance, PREFIX, key};
-use leadsman_tests::leadsman::{Leadsman, run};
+use leadsman_tests::leadsman::Leadsman;
 use leadsman_tests::process::free_port;
 use leadsman_tests::seed;
 use leadsman_tests::wait::{PATIENT, until, until_ok};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 /// One registry, two control planes on it, and an Envoy that can be moved between them.
@@ -55,7 +55,7 @@ impl Pair {
     async fn publish(&self, clusters: &[&str]) {
         let expected: BTreeSet<&str> = clusters.iter().copied().collect();
         until_ok(PATIENT, &format!("both to publish {expected:?}"), async || {
-            let all = ["cds", "eds"].map(|of| [&self.fleet.leadsman, &self.second].map(|server| published(server, of)));
+            let all = ["cds", "eds"].map(|of| [&self.fleet.leadsman, &self.second].map(|server| server.published(of)));
             let [[clusters, _], _] = &all;
             let named = clusters.as_array().into_iter().flatten();
             let names: BTreeSet<&str> = named.filter_map(|resource| resource["name"].as_str()).collect();
@@ -67,16 +67,6 @@ impl Pair {
         })
         .await;
     }
-}
-
-/// What a control plane would send to a new client: names with their contents.
-fn published(server: &Leadsman, of: &str) -> Value {
-    let xds = server.xds().to_string();
-    let node = ["--node-id", "watcher", "--count", "1", "-o", "json"];
-    let output = run(&[&["xds", "watch", "--server", &xds, "--type", of], &node[..]].concat());
-    assert!(output.status.success(), "{output:?}");
-    let response: Value = serde_json::from_slice(&output.stdout).unwrap();
-    response["resources"].clone()
 }
 
 /// How often Envoy was told of the endpoints of a cluster.

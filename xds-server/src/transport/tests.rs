@@ -1,5 +1,7 @@
 //! What only the transport can show: how much it takes in, and how it finds out that nobody is there.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
@@ -9,6 +11,7 @@ use leadsman_core::snapshot::{Builder, Changes, ResourceType};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
 use super::*;
 
@@ -50,7 +53,7 @@ impl Serving {
     async fn open(&mut self, method: &str) -> Open {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let (requests, connection) = h2::client::handshake(socket).await.unwrap();
-        self.tasks.spawn(async move { connection.await.unwrap_or_default() });
+        let connection = self.tasks.spawn(async move { connection.await.unwrap_or_default() });
         let mut requests = requests.ready().await.unwrap();
         let head = http::Request::post(format!("http://leadsman{method}"))
             .body(())
@@ -61,7 +64,26 @@ impl Serving {
             requests,
             headers: head.headers,
             responses,
+            connection,
         }
+    }
+
+    /// A stream that has asked for something and was answered.
+    async fn subscribe(&mut self) -> Open {
+        let mut stream = self.open(AGGREGATED).await;
+        stream.send(&subscription(vec!["a".to_owned()]).encode_to_vec()).await;
+        stream.response().await;
+        stream
+    }
+
+    /// Waits until so many proxies are listed.
+    async fn lists(&self, count: usize) {
+        let listed = async {
+            while self.shared.proxies.len() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), listed).await.unwrap();
     }
 }
 
@@ -70,6 +92,7 @@ struct Open {
     requests: SendStream<Bytes>,
     headers: HeaderMap,
     responses: RecvStream,
+    connection: AbortHandle,
 }
 
 impl Open {
@@ -174,32 +197,21 @@ async fn a_stream_that_can_not_go_on_ends_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_stream_is_counted_and_listed_until_its_connection_breaks() {
+async fn a_proxy_is_listed_until_its_stream_is_reset_or_its_connection_breaks() {
     let mut serving = Serving::start();
-    let mut stream = serving.open(AGGREGATED).await;
-    stream.send(&subscription(vec!["a".to_owned()]).encode_to_vec()).await;
-    stream.response().await;
-    assert_eq!(serving.shared.proxies.len(), 1);
-    stream.requests.send_reset(h2::Reason::CANCEL);
-    let mut breaking = serving.open(AGGREGATED).await;
-    breaking.send(&subscription(vec!["a".to_owned()]).encode_to_vec()).await;
-    breaking.response().await;
-    let gone = async {
-        while serving.shared.proxies.len() > 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), gone)
-        .await
-        .unwrap();
+    let mut reset = serving.subscribe().await;
+    let broken = serving.subscribe().await;
+    assert_eq!(serving.shared.proxies.len(), 2);
+    reset.requests.send_reset(h2::Reason::CANCEL);
+    serving.lists(1).await;
+    broken.connection.abort();
+    serving.lists(0).await;
 }
 
 #[tokio::test]
 async fn a_stream_whose_client_is_silent_answers_every_question() {
     let mut serving = Serving::start();
-    let mut stream = serving.open(AGGREGATED).await;
-    stream.send(&subscription(vec!["a".to_owned()]).encode_to_vec()).await;
-    stream.response().await;
+    let _stream = serving.subscribe().await;
     let [proxy] = &serving.shared.proxies.all()[..] else {
         panic!("one proxy")
     };
@@ -211,9 +223,7 @@ async fn a_stream_whose_client_is_silent_answers_every_question() {
 #[tokio::test]
 async fn at_the_shutdown_every_stream_is_told_and_the_server_ends() {
     let mut serving = Serving::start();
-    let mut stream = serving.open(AGGREGATED).await;
-    stream.send(&subscription(vec!["a".to_owned()]).encode_to_vec()).await;
-    stream.response().await;
+    let stream = serving.subscribe().await;
     serving.shared.shutdown.cancel();
     assert_eq!(
         stream.status().await,

@@ -574,28 +574,24 @@ fn e58_large_first_answers_are_cut_for_endpoints_and_whole_for_clusters() {
     assert_eq!(said.iter().map(|line| line.matches('+').count()).sum::<usize>(), 300);
 }
 
+/// A stream with room for so many names.
+fn narrow(names: usize) -> DiscoveryStream {
+    let limits = Limits {
+        names,
+        ..Limits::default()
+    };
+    DiscoveryStream::new(Variant::Delta, limits)
+}
+
 #[test]
 fn more_names_than_the_limit_end_the_stream() {
-    let mut stream = DiscoveryStream::new(
-        Variant::Delta,
-        Limits {
-            names: 2,
-            ..Limits::default()
-        },
-    );
-    let error = stream.handle_request(subscribe(EDS, &["a", "b", "c"]));
+    let error = narrow(2).handle_request(subscribe(EDS, &["a", "b", "c"]));
     assert_eq!(error, Err(ProtocolError::TooManyNames(2)));
 }
 
 #[test]
 fn names_that_are_given_up_without_having_been_asked_for_end_the_stream_when_they_are_too_many() {
-    let mut stream = DiscoveryStream::new(
-        Variant::Delta,
-        Limits {
-            names: 2,
-            ..Limits::default()
-        },
-    );
+    let mut stream = narrow(2);
     assert!(stream.handle_request(request(CDS)).is_ok());
     let mut give_up = |name: &str| stream.handle_request(unsubscribe(CDS, &[name]));
     let ends: Vec<bool> = ["a", "b", "c", "d", "e"].map(|name| give_up(name).is_err()).to_vec();
