@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use leadsman_core::snapshot::ResourceType;
+use leadsman_core::snapshot::{PerType, ResourceType};
 use leadsman_core::xds::Response;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -48,7 +48,7 @@ pub(crate) struct Metrics {
     acks: Family<Kind, Counter>,
     nacks: Family<Kind, Counter>,
     quarantines: Family<Kind, Counter>,
-    frequent: [Frequent; ResourceType::ALL.len()],
+    frequent: PerType<Frequent>,
     publish: Histogram,
     reloads: Counter,
     reload_failures: Counter,
@@ -76,7 +76,7 @@ impl Metrics {
             0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
         ];
         let (responses, response_bytes, acks) = <(Family<_, _>, Family<_, _>, Family<_, _>)>::default();
-        let frequent = ResourceType::ALL.map(|of| Frequent {
+        let frequent = PerType::new(|of| Frequent {
             responses: responses.get_or_create_owned(&kind(of)),
             response_bytes: response_bytes.get_or_create_owned(&kind(of)),
             acks: acks.get_or_create_owned(&kind(of)),
@@ -147,25 +147,14 @@ impl Metrics {
 
     pub(crate) fn sent(&self, response: &Response, bytes: usize) {
         if let Some(of) = ResourceType::from_type_url(&response.type_url) {
-            let frequent = self.frequent(of);
+            let frequent = self.frequent.of(of);
             frequent.responses.inc();
             frequent.response_bytes.inc_by(bytes as u64);
         }
     }
 
     pub(crate) fn acked(&self, of: ResourceType) {
-        self.frequent(of).acks.inc();
-    }
-
-    fn frequent(&self, of: ResourceType) -> &Frequent {
-        let [clusters, endpoints, listeners, routes, service_entries] = &self.frequent;
-        match of {
-            ResourceType::Cluster => clusters,
-            ResourceType::Endpoint => endpoints,
-            ResourceType::Listener => listeners,
-            ResourceType::Route => routes,
-            ResourceType::ServiceEntry => service_entries,
-        }
+        self.frequent.of(of).acks.inc();
     }
 
     pub(crate) fn nacked(&self, of: ResourceType) {

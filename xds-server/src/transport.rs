@@ -11,6 +11,7 @@ mod foreign;
 mod grpc;
 mod keepalive;
 mod listener;
+mod request;
 mod service;
 mod turn;
 

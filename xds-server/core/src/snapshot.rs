@@ -13,68 +13,87 @@ mod service_entry;
 
 pub use builder::{Builder, Changes, MAX_CLUSTERS};
 pub use cluster::{ClusterName, ClusterSpec};
-pub use resource::{Resource, ResourceType, Version};
+pub use resource::{PerType, Resource, ResourceType, Version};
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use ahash::RandomState;
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
-type Table = RedBlackTreeMapSync<Arc<str>, Arc<Resource>>;
+/// What is published under one name.
+#[derive(Clone, Debug)]
+struct Held {
+    cluster: Arc<Resource>,
+    endpoints: Arc<Resource>,
+    /// What its route says beside the name of the cluster.
+    timeout: Duration,
+    /// There for the services that Istio is told of.
+    service_entry: Option<Arc<Resource>>,
+}
 
 /// Everything that is published at one instant. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    clusters: Table,
-    endpoints: Table,
-    /// What a route says beside the name of its cluster; every cluster has one.
-    routes: RedBlackTreeMapSync<Arc<str>, Duration>,
-    /// The entries of the services that Istio is told of.
-    service_entries: Table,
+    /// A stream looks for a name for each name it was asked for: that is not to depend on how many there are.
+    held: HashTrieMapSync<Arc<str>, Held, RandomState>,
+    /// The same names, in order.
+    names: RedBlackTreeSetSync<Arc<str>>,
     unsure: RedBlackTreeSetSync<Arc<str>>,
     serial: u64,
     answering: bool,
     complete: bool,
 }
 
-impl Snapshot {
-    /// A resource by its name. Listeners and routes are made anew for each who asks.
-    pub fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+impl Held {
+    /// What is kept encoded of it; listeners and routes are made anew for each who asks.
+    fn kept(&self, kind: ResourceType) -> Option<&Arc<Resource>> {
+        match kind {
+            ResourceType::Cluster => Some(&self.cluster),
+            ResourceType::Endpoint => Some(&self.endpoints),
+            ResourceType::ServiceEntry => self.service_entry.as_ref(),
+            ResourceType::Listener | ResourceType::Route => None,
+        }
+    }
+
+    fn make(&self, kind: ResourceType) -> Option<Resource> {
+        let name = &self.cluster.name;
         let body = match kind {
-            ResourceType::Cluster => return self.clusters.get(name).cloned(),
-            ResourceType::Endpoint => return self.endpoints.get(name).cloned(),
-            ResourceType::ServiceEntry => return self.service_entries.get(name).cloned(),
-            ResourceType::Listener => api_listener::listener(self.routes.get_key_value(name)?.0),
-            ResourceType::Route => api_listener::route(name, *self.routes.get(name)?),
+            ResourceType::Listener => api_listener::listener(name),
+            ResourceType::Route => api_listener::route(name, self.timeout),
+            ResourceType::Cluster | ResourceType::Endpoint | ResourceType::ServiceEntry => return None,
         };
-        let name = self.routes.get_key_value(name)?.0.clone();
-        Some(Arc::new(Resource::new(kind, name, body, None)))
+        Some(Resource::new(kind, name.clone(), body, None))
+    }
+}
+
+impl Snapshot {
+    /// A resource by its name.
+    pub fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+        let held = self.held.get(name)?;
+        held.kept(kind).cloned().or_else(|| held.make(kind).map(Arc::new))
     }
 
     /// A name, shared with the resources that have it: a stream keeps every name it was asked for.
     pub fn share(&self, name: &str) -> Arc<str> {
-        let held = self.routes.get_key_value(name);
-        held.map_or_else(|| name.into(), |(held, _)| held.clone())
+        let held = self.held.get(name);
+        held.map_or_else(|| name.into(), |held| held.cluster.name.clone())
     }
 
     /// Every resource that a client is given without having named it, in the order of the names.
     pub fn all(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
-        let table = match kind {
-            ResourceType::Cluster => Some(&self.clusters),
-            ResourceType::Endpoint => Some(&self.endpoints),
-            ResourceType::ServiceEntry => Some(&self.service_entries),
-            ResourceType::Listener | ResourceType::Route => None,
-        };
-        table.into_iter().flat_map(RedBlackTreeMapSync::values)
+        self.names
+            .iter()
+            .filter_map(move |name| self.held.get(name)?.kept(kind))
     }
 
     /// How many clusters there are: as many as there are assignments, listeners and routes.
     pub fn len(&self) -> usize {
-        self.clusters.size()
+        self.held.size()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty()
+        self.held.is_empty()
     }
 
     /// Counts publications: `system_version_info`, which no client compares.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use h2::RecvStream;
-use leadsman_core::snapshot::{ResourceType, Snapshot};
+use leadsman_core::snapshot::{PerType, ResourceType, Snapshot};
 use leadsman_core::xds::{DiscoveryStream, Limits, Node};
 use tokio::time::Instant;
 use tonic::Status;
@@ -42,7 +42,7 @@ struct Stream<R> {
     asked_all: bool,
     /// There may be something to tell.
     news: bool,
-    refusals: [Option<Refusal>; ResourceType::ALL.len()],
+    refusals: PerType<Option<Refusal>>,
 }
 
 /// Serves a stream to its end.
@@ -69,7 +69,7 @@ pub(super) async fn serve<R: Ask>(
         told_to_wait: false,
         asked_all: false,
         news: false,
-        refusals: [const { None }; ResourceType::ALL.len()],
+        refusals: PerType::default(),
     };
     match poll_fn(|cx| stream.poll(cx)).await {
         Ok(()) => stream.responses.end(&Status::ok("")),
@@ -201,9 +201,7 @@ impl<R: Ask> Stream<R> {
             at: SystemTime::now(),
             message,
         };
-        if let Some(slot) = self.refusals.get_mut(slot(kind)) {
-            *slot = Some(refusal);
-        }
+        *self.refusals.of_mut(kind) = Some(refusal);
         Some(kind)
     }
 
@@ -241,7 +239,7 @@ impl<R: Ask> Stream<R> {
     fn holdings(&self) -> Vec<Holdings> {
         let mut holdings = holdings::of(&self.protocol, &self.seat.snapshot(), self.started.elapsed());
         for of in &mut holdings {
-            of.refusal = self.refusals.get(slot(of.kind)).cloned().flatten();
+            of.refusal.clone_from(self.refusals.of(of.kind));
         }
         holdings
     }
@@ -271,16 +269,5 @@ impl<R> Drop for Stream<R> {
         if let Some(node) = self.protocol.node() {
             tracing::info!(node = %node.id, peer = self.peer.map(tracing::field::display), "proxy gone");
         }
-    }
-}
-
-/// Reports come in the order of the types.
-fn slot(kind: ResourceType) -> usize {
-    match kind {
-        ResourceType::Cluster => 0,
-        ResourceType::Endpoint => 1,
-        ResourceType::Listener => 2,
-        ResourceType::Route => 3,
-        ResourceType::ServiceEntry => 4,
     }
 }

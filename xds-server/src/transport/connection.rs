@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use h2::server::Builder;
+use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -36,28 +36,45 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 const SEND_BUFFER: usize = 64 << 10;
 
 /// Serves one connection to its end.
+///
+/// What is over after a while, or is not for every connection, has memory of its own: the task of a connection is of the
+/// size of everything that it may wait for, and keeps that to its end.
 pub(super) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, server: Arc<Server>) {
     // Responses are small, and what comes later is not to wait for the acknowledgement of what came before.
     let _ = stream.set_nodelay(true);
+    match tls {
+        Some(acceptor) => Box::pin(serve_securely(stream, acceptor, server)).await,
+        None => {
+            let peer = Peer::plain(stream.connect_info());
+            converse(stream, peer, server).await;
+        }
+    }
+}
+
+async fn serve_securely(stream: TcpStream, acceptor: TlsAcceptor, server: Arc<Server>) {
     let tcp = stream.connect_info();
-    let Some(acceptor) = tls else {
-        return converse(stream, Peer::plain(tcp), &server).await;
-    };
-    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    match Box::pin(timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream))).await {
         Ok(Ok(stream)) => {
             let peer = Peer::secure(tcp, stream.connect_info());
-            converse(stream, peer, &server).await;
+            converse(stream, peer, server).await;
         }
         Ok(Err(error)) => tracing::debug!(peer = ?tcp.remote_addr, %error, "no TLS"),
         Err(_) => tracing::debug!(peer = ?tcp.remote_addr, "no TLS in time"),
     }
 }
 
-async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, server: &Server) {
-    let mut http = match timeout(HANDSHAKE_TIMEOUT, builder().handshake::<_, Bytes>(io)).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "no HTTP/2"),
-        Err(_) => return tracing::debug!(%peer, "no HTTP/2 in time"),
+async fn greet<T: AsyncRead + AsyncWrite + Unpin>(io: T, peer: &Peer) -> Option<Connection<T, Bytes>> {
+    match timeout(HANDSHAKE_TIMEOUT, builder().handshake(io)).await {
+        Ok(Ok(connection)) => return Some(connection),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "no HTTP/2"),
+        Err(_) => tracing::debug!(%peer, "no HTTP/2 in time"),
+    }
+    None
+}
+
+async fn converse(io: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, server: Arc<Server>) {
+    let Some(mut http) = Box::pin(greet(io, &peer)).await else {
+        return;
     };
     let Some(pings) = http.ping_pong() else { return };
     let mut calls = FuturesUnordered::<Call>::new();

@@ -1,12 +1,16 @@
 //! Envoy's requests to ours.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use leadsman_core::model::Locality;
 use leadsman_core::snapshot::Snapshot;
 use leadsman_core::xds::{DiscoveryStream, Interest, Node, ProtocolError, Request, SotwRequest, Variant};
 use prost::Message;
+
+use super::request::{DeltaDiscoveryRequest, DiscoveryRequest};
 
 /// What a client says on a stream of one variant.
 pub(super) trait Ask: Message + Default + 'static {
@@ -37,7 +41,7 @@ impl Ask for DeltaDiscoveryRequest {
     }
 
     fn hand_to(self, stream: &mut DiscoveryStream, snapshot: &Snapshot) -> Result<Vec<Interest>, ProtocolError> {
-        stream.handle_request(delta(self, snapshot))
+        stream.handle_request(delta(self, snapshot)?)
     }
 }
 
@@ -58,7 +62,7 @@ impl Ask for DiscoveryRequest {
         stream.handle_sotw_request(SotwRequest {
             node: self.node.map(node),
             type_url: self.type_url,
-            names: self.resource_names.iter().map(|name| snapshot.share(name)).collect(),
+            names: shared(&self.resource_names, snapshot)?,
             version_info: self.version_info,
             response_nonce: self.response_nonce,
             error_detail: self.error_detail.map(|status| status.message),
@@ -67,21 +71,28 @@ impl Ask for DiscoveryRequest {
 }
 
 /// Versions that are not ours (another control plane's) are versions we know nothing of.
-fn delta(request: DeltaDiscoveryRequest, snapshot: &Snapshot) -> Request {
-    let shared = |names: Vec<String>| names.iter().map(|name| snapshot.share(name)).collect();
-    let versions = request.initial_resource_versions.into_iter();
+fn delta(request: DeltaDiscoveryRequest, snapshot: &Snapshot) -> Result<Request, ProtocolError> {
+    let versions = request.initial_resource_versions.iter();
     let initial_versions = versions
-        .map(|(name, version)| (snapshot.share(&name), version.parse().ok()))
-        .collect();
-    Request {
+        .map(|held| Ok((snapshot.share(text(&held.name)?), text(&held.version)?.parse().ok())))
+        .collect::<Result<_, _>>()?;
+    Ok(Request {
         node: request.node.map(node),
         type_url: request.type_url,
-        subscribe: shared(request.resource_names_subscribe),
-        unsubscribe: shared(request.resource_names_unsubscribe),
+        subscribe: shared(&request.resource_names_subscribe, snapshot)?,
+        unsubscribe: shared(&request.resource_names_unsubscribe, snapshot)?,
         initial_versions,
         response_nonce: request.response_nonce,
         error_detail: request.error_detail.map(|status| status.message),
-    }
+    })
+}
+
+fn shared(names: &[Bytes], snapshot: &Snapshot) -> Result<Vec<Arc<str>>, ProtocolError> {
+    names.iter().map(|name| Ok(snapshot.share(text(name)?))).collect()
+}
+
+fn text(bytes: &[u8]) -> Result<&str, ProtocolError> {
+    std::str::from_utf8(bytes).map_err(|_| ProtocolError::NotText)
 }
 
 fn node(node: core_pb::Node) -> Node {
@@ -108,6 +119,7 @@ fn node(node: core_pb::Node) -> Node {
 
 #[cfg(test)]
 mod tests {
+    use envoy_types::pb::envoy::service::discovery::v3 as pb;
     use leadsman_core::snapshot::ResourceType;
     use leadsman_core::xds::Limits;
     use proptest::prelude::*;
@@ -137,26 +149,26 @@ mod tests {
 
     fn delta_bytes() -> Vec<u8> {
         let versions = [("a".to_owned(), "0123456789abcdef".to_owned())];
-        let request = DeltaDiscoveryRequest {
+        let request = pb::DeltaDiscoveryRequest {
             node: Some(node_pb()),
             type_url: ResourceType::Cluster.type_url().to_owned(),
             resource_names_subscribe: vec!["a".to_owned(), "*".to_owned()],
             resource_names_unsubscribe: vec!["b".to_owned()],
             initial_resource_versions: versions.into(),
             response_nonce: "1".to_owned(),
-            ..DeltaDiscoveryRequest::default()
+            ..pb::DeltaDiscoveryRequest::default()
         };
         request.encode_to_vec()
     }
 
     fn sotw_bytes() -> Vec<u8> {
-        let request = DiscoveryRequest {
+        let request = pb::DiscoveryRequest {
             node: Some(node_pb()),
             type_url: ResourceType::Listener.type_url().to_owned(),
             resource_names: vec!["a".to_owned(), "b".to_owned()],
             version_info: "1".to_owned(),
             response_nonce: "1".to_owned(),
-            ..DiscoveryRequest::default()
+            ..pb::DiscoveryRequest::default()
         };
         request.encode_to_vec()
     }
@@ -176,6 +188,19 @@ mod tests {
                 response.encode("cp-1");
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_ends_the_stream() {
+        let request = DeltaDiscoveryRequest {
+            node: Some(node_pb()),
+            type_url: ResourceType::Cluster.type_url().to_owned(),
+            resource_names_subscribe: vec![Bytes::from_static(b"\xff")],
+            ..DeltaDiscoveryRequest::default()
+        };
+        let mut stream = DiscoveryStream::new(Variant::Delta, Limits::default());
+        let handed = request.hand_to(&mut stream, &Snapshot::default());
+        assert_eq!(handed, Err(ProtocolError::NotText));
     }
 
     proptest! {

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use leadsman_core::snapshot::ResourceType;
@@ -16,6 +15,7 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 
 use super::convert::Ask;
 use super::grpc::{Gone, Responses, head};
+use super::request::{DeltaDiscoveryRequest, DiscoveryRequest};
 use super::{Server, ads, client_status, foreign};
 
 /// Every method we have: its path, the variant it speaks, and its type unless it is aggregated. The REST methods

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::load_assignment::{Difference, Endpoints};
-use super::{ClusterName, ClusterSpec, Resource, ResourceType, Snapshot, cluster, service_entry};
+use super::{ClusterName, ClusterSpec, Held, Resource, ResourceType, Snapshot, cluster, service_entry};
 use crate::model::{Presence, ServiceName};
 use crate::policy::{Decision, Protocol, Resolution, ServiceSettings, Urgency};
 
@@ -38,6 +38,27 @@ impl Changes {
             ResourceType::Listener | ResourceType::Route => &self.routes,
             ResourceType::ServiceEntry => &self.service_entries,
         }
+    }
+
+    /// Notes what of a name is another one now, and says whether anything is.
+    fn note(&mut self, name: &Arc<str>, former: Option<&Held>, now: Option<&Held>) -> bool {
+        let version = |held: Option<&Held>, kind| held?.kept(kind).map(|resource| resource.version);
+        let differs = |kind| version(former, kind) != version(now, kind);
+        let timeout = |held: Option<&Held>| held.map(|held| held.timeout);
+        let differences = [
+            (&mut self.clusters, differs(ResourceType::Cluster)),
+            (&mut self.endpoints, differs(ResourceType::Endpoint)),
+            (&mut self.routes, timeout(former) != timeout(now)),
+            (&mut self.service_entries, differs(ResourceType::ServiceEntry)),
+        ];
+        let mut any = false;
+        for (names, differs) in differences {
+            any |= differs;
+            if differs {
+                names.insert(name.clone());
+            }
+        }
+        any
     }
 }
 
@@ -170,7 +191,8 @@ impl Builder {
     }
 
     fn put_view(&mut self, view: &View<'_>, changes: &mut Changes) {
-        let name = view.name.to_shared();
+        // Every stream shares a name, for as long as there is one.
+        let name = self.snapshot.share(view.name.as_str());
         let published = self.clusters.entry(view.name.clone()).or_insert_with(|| Published {
             spec: view.spec.clone(),
             endpoints: Endpoints::default(),
@@ -183,46 +205,29 @@ impl Builder {
             .encode(&view.name, view.decisions(), view.spec.weight_localities);
         // The version of an assignment mixes in its cluster's: Envoy waits for the endpoints of a cluster that changed
         // without asking for them (https://github.com/envoyproxy/envoy/issues/13009).
-        let assignment = Resource::new(ResourceType::Endpoint, name, body, Some(cluster.version));
+        let assignment = Resource::new(ResourceType::Endpoint, name.clone(), body, Some(cluster.version));
         let entry = service_entry::encode(&view.name, &view.spec, published.endpoints.told());
-        let name = view.name.to_shared();
-        if self.snapshot.routes.get(&name) != Some(&view.spec.timeout) {
-            self.snapshot.routes.insert_mut(name.clone(), view.spec.timeout);
-            changes.routes.insert(name);
-        }
-        if set(&mut self.snapshot.clusters, cluster) {
-            changes.clusters.insert(view.name.to_shared());
-        }
-        if set(&mut self.snapshot.endpoints, assignment) {
-            changes.endpoints.insert(view.name.to_shared());
-        }
-        let entries = &mut self.snapshot.service_entries;
-        let changed = match entry {
-            Some(body) => set(
-                entries,
-                Resource::new(ResourceType::ServiceEntry, view.name.to_shared(), body, None),
-            ),
-            None => entries.remove_mut(view.name.as_str()),
+        let service_entry = entry.map(|body| Resource::new(ResourceType::ServiceEntry, name.clone(), body, None));
+        let held = Held {
+            cluster: Arc::new(cluster),
+            endpoints: Arc::new(assignment),
+            timeout: view.spec.timeout,
+            service_entry: service_entry.map(Arc::new),
         };
-        if changed {
-            changes.service_entries.insert(view.name.to_shared());
+        let former = self.snapshot.held.get(&name);
+        if changes.note(&name, former, Some(&held)) {
+            if former.is_none() {
+                self.snapshot.names.insert_mut(name.clone());
+            }
+            self.snapshot.held.insert_mut(name, held);
         }
     }
 
     fn remove(&mut self, name: &ClusterName, changes: &mut Changes) {
         self.clusters.remove(name);
-        if self.snapshot.routes.remove_mut(name.as_str()) {
-            changes.routes.insert(name.to_shared());
-        }
-        if self.snapshot.clusters.remove_mut(name.as_str()) {
-            changes.clusters.insert(name.to_shared());
-        }
-        if self.snapshot.endpoints.remove_mut(name.as_str()) {
-            changes.endpoints.insert(name.to_shared());
-        }
-        if self.snapshot.service_entries.remove_mut(name.as_str()) {
-            changes.service_entries.insert(name.to_shared());
-        }
+        changes.note(&name.to_shared(), self.snapshot.held.get(name.as_str()), None);
+        self.snapshot.names.remove_mut(name.as_str());
+        self.snapshot.held.remove_mut(name.as_str());
     }
 
     /// Whether clients may be answered, and whether absence proves anything.
@@ -308,17 +313,6 @@ fn spoken(scheme: &str, settings: Protocol) -> Protocol {
         ("tcp" | "dubbo", _) => Protocol::Tcp,
         _ => settings,
     }
-}
-
-/// Replaces a resource unless it is the same, and says whether it did.
-fn set(table: &mut super::Table, resource: Resource) -> bool {
-    let same = table
-        .get(&resource.name)
-        .is_some_and(|held| held.version == resource.version);
-    if !same {
-        table.insert_mut(resource.name.clone(), Arc::new(resource));
-    }
-    !same
 }
 
 /// The protocol that a service's own cluster takes: what its settings say it speaks, else the first by name. Protocols

@@ -103,6 +103,43 @@ impl ResourceType {
     }
 }
 
+/// One of something for each type.
+#[derive(Clone, Debug, Default)]
+pub struct PerType<T>([T; ResourceType::ALL.len()]);
+
+impl<T> PerType<T> {
+    pub fn new(make: impl FnMut(ResourceType) -> T) -> Self {
+        Self(ResourceType::ALL.map(make))
+    }
+
+    pub fn of(&self, kind: ResourceType) -> &T {
+        let [clusters, endpoints, listeners, routes, service_entries] = &self.0;
+        match kind {
+            ResourceType::Cluster => clusters,
+            ResourceType::Endpoint => endpoints,
+            ResourceType::Listener => listeners,
+            ResourceType::Route => routes,
+            ResourceType::ServiceEntry => service_entries,
+        }
+    }
+
+    pub fn of_mut(&mut self, kind: ResourceType) -> &mut T {
+        let [clusters, endpoints, listeners, routes, service_entries] = &mut self.0;
+        match kind {
+            ResourceType::Cluster => clusters,
+            ResourceType::Endpoint => endpoints,
+            ResourceType::Listener => listeners,
+            ResourceType::Route => routes,
+            ResourceType::ServiceEntry => service_entries,
+        }
+    }
+
+    /// In the order of [`ResourceType::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
+
 /// A hash of the content: equal on every replica and across restarts, so that a client that reconnects anywhere is
 /// sent only what changed. 16 hex digits on the wire, because reconnect requests carry one a resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

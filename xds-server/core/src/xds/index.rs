@@ -5,10 +5,11 @@ mod places;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::RandomState;
 use places::Places;
 
 use super::Interest;
-use crate::snapshot::{Changes, ResourceType};
+use crate::snapshot::{Changes, PerType, ResourceType};
 
 /// A stream, for as long as it lives. Node ids are not unique: two proxies may share one, and a proxy may be back
 /// before its former stream is known to be dead.
@@ -21,28 +22,22 @@ pub type Place = u32;
 #[derive(Debug, Default)]
 struct Interested {
     /// By hashes with a random seed: names are the clients' to choose.
-    names: HashMap<Arc<str>, Places>,
+    names: HashMap<Arc<str>, Places, RandomState>,
     everything: Places,
 }
 
 /// From resource names to streams.
 #[derive(Debug, Default)]
-pub struct SubscriberIndex {
-    clusters: Interested,
-    endpoints: Interested,
-    listeners: Interested,
-    routes: Interested,
-    service_entries: Interested,
-}
+pub struct SubscriberIndex(PerType<Interested>);
 
 impl SubscriberIndex {
     pub fn update(&mut self, stream: Place, interests: &[Interest]) {
         for interest in interests {
             match interest {
-                Interest::Subscribe(kind, name) => self.of_mut(*kind).note(stream, name),
-                Interest::Unsubscribe(kind, name) => self.of_mut(*kind).forget(stream, name),
-                Interest::Everything(kind) => self.of_mut(*kind).everything.insert(stream),
-                Interest::NotEverything(kind) => self.of_mut(*kind).everything.remove(stream),
+                Interest::Subscribe(kind, name) => self.0.of_mut(*kind).note(stream, name),
+                Interest::Unsubscribe(kind, name) => self.0.of_mut(*kind).forget(stream, name),
+                Interest::Everything(kind) => self.0.of_mut(*kind).everything.insert(stream),
+                Interest::NotEverything(kind) => self.0.of_mut(*kind).everything.remove(stream),
             }
         }
     }
@@ -53,33 +48,13 @@ impl SubscriberIndex {
         changes: &'a Changes,
     ) -> impl Iterator<Item = (Place, ResourceType, &'a Arc<str>)> + 'a {
         ResourceType::ALL.into_iter().flat_map(move |kind| {
-            let interested = self.of(kind);
+            let interested = self.0.of(kind);
             changes.of(kind).iter().flat_map(move |name| {
                 let named = interested.names.get(name).into_iter().flat_map(Places::iter);
                 let streams = named.chain(interested.everything.iter());
                 streams.map(move |stream| (stream, kind, name))
             })
         })
-    }
-
-    fn of(&self, kind: ResourceType) -> &Interested {
-        match kind {
-            ResourceType::Cluster => &self.clusters,
-            ResourceType::Endpoint => &self.endpoints,
-            ResourceType::Listener => &self.listeners,
-            ResourceType::Route => &self.routes,
-            ResourceType::ServiceEntry => &self.service_entries,
-        }
-    }
-
-    fn of_mut(&mut self, kind: ResourceType) -> &mut Interested {
-        match kind {
-            ResourceType::Cluster => &mut self.clusters,
-            ResourceType::Endpoint => &mut self.endpoints,
-            ResourceType::Listener => &mut self.listeners,
-            ResourceType::Route => &mut self.routes,
-            ResourceType::ServiceEntry => &mut self.service_entries,
-        }
     }
 }
 
@@ -124,7 +99,7 @@ mod tests {
         index.update(2, &[Interest::Unsubscribe(ResourceType::Endpoint, a.clone())]);
         assert_eq!(index.affected(&changes).next(), None);
         assert_eq!(
-            index.endpoints.names.len(),
+            index.0.of(ResourceType::Endpoint).names.len(),
             1,
             "a name that nobody wants takes no memory"
         );

@@ -92,6 +92,8 @@ pub enum ProtocolError {
     NoTypeUrl,
     #[error("more than {0} resources are subscribed to on one stream")]
     TooManyNames(usize),
+    #[error("a name or a version is not UTF-8")]
+    NotText,
     #[error("a name, a type or a word about the node is longer than {0} bytes")]
     TooLong(usize),
 }

@@ -3,11 +3,10 @@
 //! There is a row for each name of each stream, so a row is small, rows lie side by side, and what few of them have lies
 //! elsewhere. They are found by hashes with a random seed: names are the clients' to choose.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use ahash::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
@@ -21,8 +20,9 @@ pub(super) struct Table {
     places: HashTable<u32>,
     seed: RandomState,
     named: usize,
-    /// The names to look at, in their order. Some may not be due any more.
-    due: BinaryHeap<Reverse<Arc<str>>>,
+    /// The names to look at, first those that became due first: none waits for others that change all the time. Some may
+    /// not be due any more.
+    due: VecDeque<Arc<str>>,
     /// Bytes that the client refused; they are not sent again.
     pub(super) refused: BTreeMap<Arc<str>, Refused>,
     /// Where every response lists everything, what of each resource is listed.
@@ -201,9 +201,9 @@ impl Table {
         }
     }
 
-    /// The next name to look at, in the order of the names, and whether it is asked for. Whoever has looked at it leaves it tidy.
+    /// The next name to look at, and whether it is asked for. Whoever has looked at it leaves it tidy.
     pub(super) fn next_due(&mut self) -> Option<(Arc<str>, bool)> {
-        while let Some(Reverse(name)) = self.due.pop() {
+        while let Some(name) = self.due.pop_front() {
             if let Some(place) = self.find(&name)
                 && let Some(row) = self.rows.get_mut(place)
                 && std::mem::take(&mut row.due)
@@ -213,7 +213,7 @@ impl Table {
             }
         }
         if self.due.capacity() > SPARE {
-            self.due = BinaryHeap::new();
+            self.due = VecDeque::new();
         }
         None
     }
@@ -292,7 +292,7 @@ impl Table {
     }
 
     fn queue(&mut self, name: Arc<str>) {
-        self.due.push(Reverse(name));
+        self.due.push_back(name);
         // Names that come and go without being looked at leave something behind.
         if self.due.len() > 2 * self.rows.len() + SPARE {
             self.queue_again();
@@ -301,7 +301,7 @@ impl Table {
 
     fn queue_again(&mut self) {
         let due = self.rows.iter().filter(|row| row.due);
-        self.due = due.map(|row| Reverse(row.name.clone())).collect();
+        self.due = due.map(|row| row.name.clone()).collect();
     }
 }
 

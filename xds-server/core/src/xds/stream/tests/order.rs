@@ -24,7 +24,7 @@ fn e52_a_burst_goes_out_as_clusters_endpoints_listeners_routes() {
     world.weigh("new", 1);
     assert_eq!(
         world.says(),
-        ["6 CDS +a +new", "7 EDS +a +b +new", "8 LDS +new", "9 RDS +a +b +new",]
+        ["6 CDS +a +new", "7 EDS +b +a +new", "8 LDS +new", "9 RDS +b +a +new"]
     );
 }
 
@@ -39,7 +39,7 @@ fn e52_what_changes_while_a_burst_goes_out_takes_its_place_in_the_order() {
     world.retime("a", 10);
     assert_eq!(
         world.says(),
-        ["7 CDS +a", "8 EDS +a +new", "9 LDS +new", "10 RDS +a +new"]
+        ["7 CDS +a", "8 EDS +new +a", "9 LDS +new", "10 RDS +a +new"]
     );
 }
 

@@ -65,7 +65,7 @@ fn e44_of_what_is_brought_the_equal_is_skipped_the_different_sent_and_the_gone_r
     world.retime("other", 10);
     world.weigh("fresh", 1);
     let said = world.ask(bringing(&held, request(CDS)));
-    assert_eq!(said, ["1 CDS +fresh +other +unknown -gone"]);
+    assert_eq!(said, ["1 CDS +other +unknown +fresh -gone"]);
 }
 
 #[test]
