@@ -19,6 +19,7 @@ KUBERNETES_VERSION := $(shell sed -n 's|.*k8s.io/kubernetes v\([0-9.]*\).*|\1|p'
 KUBERNETES := .tools/servers/kube-apiserver-$(KUBERNETES_VERSION)/kube-apiserver
 # Istio's module has no release: it is known by its commit.
 ISTIOD_VERSION := $(shell sed -n 's|^require istio.io/istio v.*-\([0-9a-f]*\)$$|\1|p' tests/servers/istiod/go.mod)
+VALGRIND := .tools/valgrind/valgrind
 ISTIOD := .tools/servers/istiod-$(ISTIOD_VERSION)/istiod
 ZOOKEEPER_VERSION := $(shell sed -n '/<artifactId>zookeeper</,/version/s|.*<version>\(.*\)</version>.*|\1|p' tests/servers/zookeeper/pom.xml)
 NACOS_VERSION = $(shell sed -n 's|.*<nacos.version>\(.*\)</nacos.version>.*|\1|p' tests/servers/nacos$(1)/pom.xml)
@@ -182,6 +183,10 @@ $(DNS):
 	$(call step,BIND and dnsmasq from Debian packages (about 15 s; 30 s where apt has no lists yet),\
 	  mkdir -p .tools/servers && sh tests/servers/dns/unpack.sh $(CURDIR)/$@)
 
+# It counts: nothing else needs it.
+$(VALGRIND):
+	$(call step,valgrind from its Debian package (about 5 s),mkdir -p .tools && sh tests/bench/valgrind.sh $(CURDIR)/$(dir $@))
+
 build: setup ## Build every crate, binary and test
 	$(call step,crates and binaries and tests (some minutes the first time),\
 	  $(CARGO) build --workspace --all-targets --locked)
@@ -264,7 +269,7 @@ bench: setup | $(ETCD) $(REFERENCE_BUILT) ## Measure against go-control-plane on
 	@target/release/bench run $(BENCH_SCALE) $(if $(ONLY),--only $(ONLY))
 	$(if $(PUBLISH),@cp -R target/bench/performance.md target/bench/performance docs/)
 
-gates: setup | $(ETCD) ## Instructions and allocations and system calls per delivered update (needs valgrind and strace)
+gates: setup | $(ETCD) $(VALGRIND) ## Count instructions and allocations and system calls per delivered update (RECORD=1 notes new thresholds)
 	$(call step,leadsman and the bench in release mode,$(CARGO) build --release --package xds-server --package leadsman-bench --locked)
 	@target/release/bench gates $(if $(RECORD),--record)
 

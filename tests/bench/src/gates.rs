@@ -1,5 +1,5 @@
-//! What a delivered update costs in things that can be counted: instructions and allocations (callgrind), and system calls
-//! (strace). None of them depends on the clock or on who else uses the machine, so a growth fails the build.
+//! What a delivered update costs in things that can be counted: instructions, allocations and system calls, all under
+//! callgrind. None of them depends on the clock or on who else uses the machine, so a growth fails the build.
 //!
 //! Two runs that differ in nothing but the number of changes are subtracted, so that starting and stopping cancel out.
 //! Each change waits until the last one has reached everybody, so that nothing is merged.
@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, ensure};
-use leadsman_tests::process::{Process, workspace};
+use leadsman_tests::process::workspace;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -28,6 +27,7 @@ const NAMES: usize = 100;
 const FEW: usize = 20;
 const MANY: usize = 120;
 const THRESHOLDS: &str = "tests/bench/gates.json";
+const VALGRIND: &str = ".tools/valgrind/valgrind";
 /// A recorded threshold leaves this much room: what varies from run to run.
 const ROOM: f64 = 1.1;
 const ALLOCATORS: [&str; 5] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
@@ -69,7 +69,6 @@ pub(crate) async fn run(record: bool) -> anyhow::Result<()> {
 
 async fn measure() -> anyhow::Result<Counts> {
     let lab = Lab::open(POPULATION).await?;
-    let mut counts = Counts::new();
     let mut ends = Vec::new();
     for changes in [FEW, MANY] {
         crate::say(&format!("==> callgrind, {changes} changes to {CLIENTS} clients"))?;
@@ -79,35 +78,38 @@ async fn measure() -> anyhow::Result<Counts> {
         anyhow::bail!("two runs were meant")
     };
     let updates = many.updates - few.updates;
-    counts.insert(
-        "instructions".to_owned(),
-        (many.instructions - few.instructions) / updates,
-    );
-    counts.insert("allocations".to_owned(), (many.allocations - few.allocations) / updates);
-    crate::say(&format!("==> strace, {MANY} changes to {CLIENTS} clients"))?;
-    counts.insert("system calls".to_owned(), under_strace(&lab).await?);
-    Ok(counts)
+    let per_update = |of: fn(&Ended) -> f64| (of(many) - of(few)) / updates;
+    Ok(Counts::from([
+        ("instructions".to_owned(), per_update(|ended| ended.instructions)),
+        ("allocations".to_owned(), per_update(|ended| ended.allocations)),
+        ("system calls".to_owned(), per_update(|ended| ended.system_calls)),
+    ]))
 }
 
 struct Ended {
     instructions: f64,
     allocations: f64,
+    system_calls: f64,
     updates: f64,
 }
 
 async fn under_callgrind(lab: &Lab, changes: usize) -> anyhow::Result<Ended> {
     let directory = TempDir::new()?;
-    let out = directory.path().join("callgrind.out");
+    let (out, log) = (directory.path().join("callgrind.out"), directory.path().join("calls"));
+    let valgrind = workspace().join(VALGRIND);
+    ensure!(valgrind.exists(), "{VALGRIND} is missing: run `make gates`");
+    // It looks for its tools where Debian has them, unless it is told.
+    let library = valgrind.parent().unwrap_or(&valgrind);
     let wrapper = [
-        "valgrind",
+        "env",
+        &format!("VALGRIND_LIB={}", library.display()),
+        &valgrind.display().to_string(),
         "--tool=callgrind",
         &format!("--callgrind-out-file={}", out.display()),
+        "--trace-syscalls=yes",
+        &format!("--log-file={}", log.display()),
     ]
     .map(ToOwned::to_owned);
-    ensure!(
-        installed("valgrind"),
-        "valgrind is missing: run `apt-get install valgrind`"
-    );
     let mut subject = Subject::start(Kind::Leadsman, lab.etcd.address(), lab.population, &wrapper).await?;
     let updates = deliver(lab, &subject, changes).await?;
     lab.driver.disconnect(true).await?;
@@ -117,44 +119,14 @@ async fn under_callgrind(lab: &Lab, changes: usize) -> anyhow::Result<Ended> {
     Ok(Ended {
         instructions,
         allocations,
+        system_calls: count_calls(&fs::read_to_string(&log)?),
         updates,
     })
 }
 
-async fn under_strace(lab: &Lab) -> anyhow::Result<f64> {
-    ensure!(installed("strace"), "strace is missing: run `apt-get install strace`");
-    let subject = lab.start(Kind::Leadsman).await?;
-    let directory = TempDir::new()?;
-    let out = directory.path().join("strace.out");
-    lab.driver.connect(lab.plan(&subject, CLIENTS, NAMES)).await?;
-    let mut command = Command::new("strace");
-    command
-        .args(["-f", "-c", "-p", &subject.pid().to_string(), "-o"])
-        .arg(&out);
-    let mut strace = Process::spawn("strace", command, directory.path());
-    leadsman_tests::wait::until(leadsman_tests::wait::PATIENT, "strace to attach", async || {
-        strace.log().contains("attached")
-    })
-    .await;
-    let updates = changes(lab, &subject, MANY).await?;
-    strace.signal(Signal::INT);
-    strace.wait(std::time::Duration::from_secs(30));
-    lab.driver.disconnect(true).await?;
-    let table = fs::read_to_string(&out)?;
-    Ok(total_calls(&table).with_context(|| format!("strace says {table:?}, {}", strace.log()))? / updates)
-}
-
-fn installed(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok()
-}
-
+/// One change after the other; returns the updates that clients got.
 async fn deliver(lab: &Lab, subject: &Subject, count: usize) -> anyhow::Result<f64> {
     lab.driver.connect(lab.plan(subject, CLIENTS, NAMES)).await?;
-    changes(lab, subject, count).await
-}
-
-/// One after the other; returns the updates that clients got.
-async fn changes(lab: &Lab, subject: &Subject, count: usize) -> anyhow::Result<f64> {
     lab.driver.reset(None).await?;
     let mut feed = lab.feed(subject)?;
     for change in 0..count {
@@ -203,10 +175,11 @@ fn read_profile(path: &Path) -> anyhow::Result<(f64, f64)> {
     Ok((instructions.context("a profile without a sum")?, allocations))
 }
 
-/// The number of calls in the last line of strace's table.
-fn total_calls(table: &str) -> Option<f64> {
-    let total = table.lines().rfind(|line| line.trim_end().ends_with("total"))?;
-    total.split_whitespace().nth(3)?.parse().ok()
+/// A call that may wait has two lines, of which the second names no function. Only here is the clock read by a call.
+fn count_calls(log: &str) -> f64 {
+    let calls = log.lines().filter(|line| line.starts_with("SYSCALL["));
+    let real = calls.filter(|line| line.contains(" sys_") && !line.contains(" sys_clock_gettime"));
+    real.count() as f64
 }
 
 #[cfg(test)]
@@ -214,14 +187,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_profile_and_a_table_are_read() {
+    fn a_profile_and_a_log_of_calls_are_read() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("out");
         let profile = "fn=(1) main\n1 5\ncfn=(2) malloc\ncalls=3 0\n1 9\ncfn=(3) free\ncalls=8 0\n1 1\nfn=(4) f\n\
                        cfn=(2)\ncalls=4 0\n1 2\ntotals: 1234\n";
         fs::write(&path, profile).unwrap();
         assert_eq!(read_profile(&path).unwrap(), (1234.0, 7.0));
-        let table = "% time seconds usecs/call calls errors syscall\n 50.0 0.1 1 10 2 read\n100.00 0.2 1 30 2 total\n";
-        assert_eq!(total_calls(table), Some(30.0));
+        let log = "SYSCALL[7,1](228) sys_clock_gettime( 1, 0x1f )[sync] --> Success(0x0)\n\
+                   SYSCALL[7,1](9) sys_mmap ( 0x0, 8192 ) --> [pre-success] Success(0x4835000)\n\
+                   SYSCALL[7,1](0) sys_read ( 4, 0x1f, 832 ) --> [async] ...\n\
+                   SYSCALL[7,1](0) ... [async] --> Success(0x340)\n";
+        assert!((count_calls(log) - 2.0).abs() < f64::EPSILON);
     }
 }

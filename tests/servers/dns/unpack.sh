@@ -4,20 +4,10 @@
 set -eu
 
 to=$1
-for tool in apt-get apt-cache dpkg-deb ldd; do
-  command -v "$tool" >/dev/null || { echo "$tool is missing: BIND and dnsmasq are taken from Debian or Ubuntu packages" >&2; exit 1; }
-done
-
-work=$to.partial
-rm -rf "$work"
-mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/root"
-
-# The lists of the machine, or, where it has none, lists of our own.
-apt="-o Debug::NoLocking=1 -o APT::Sandbox::User= -o Dir::Cache=$work/cache"
-if ! apt-cache show bind9 dnsmasq-base >/dev/null 2>&1; then
-  apt="$apt -o Dir::State::Lists=$work/lists"
-  apt-get $apt -qq update
-fi
+command -v ldd >/dev/null || { echo "ldd is missing" >&2; exit 1; }
+. "$(dirname "$0")/../debian.sh"
+begin "$to" bind9 dnsmasq-base
+mkdir "$work/root"
 
 # The C library is the machine's own.
 depends() {
@@ -26,10 +16,7 @@ depends() {
 named=$(depends bind9 | sed -n 's/^ *|\{0,1\}Depends: \(lib[^ ]*\)$/\1/p' | grep -v -x -E 'libc6|libelogind0')
 libraries=$(depends --recurse $named bind9-libs dnsmasq-base | grep -x 'lib[^ ]*' | grep -v -x -E 'libc6|libgcc-s1')
 wanted=$(printf '%s\n' bind9 bind9-libs dnsmasq-base $libraries | sort -u)
-(cd "$work" && apt-get $apt -qq download $wanted)
-for package in "$work"/*.deb; do
-  dpkg-deb -x "$package" "$work/root"
-done
+unpack "$work/root" $wanted
 
 # Only what the two programs load is kept.
 mkdir -p "$work/kept/lib"
