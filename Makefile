@@ -264,7 +264,7 @@ $(REFERENCE_BUILT):
 	  rm -rf $(GO_DIR) $(dir $(REFERENCE))built-*)
 	@touch $@
 
-bench: setup | $(ETCD) $(REFERENCE_BUILT) ## Measure against go-control-plane on a quiet machine (15 minutes; FULL=1 ONLY=AB PUBLISH=1)
+bench: setup | $(ETCD) $(REFERENCE_BUILT) ## Measure against go-control-plane on a quiet machine (20 minutes; FULL=1 ONLY=AB PUBLISH=1)
 	$(call step,leadsman and the bench in release mode,$(CARGO) build --release --package xds-server --package leadsman-bench --locked)
 	@target/release/bench run $(BENCH_SCALE) $(if $(ONLY),--only $(ONLY))
 	$(if $(PUBLISH),@cp -R target/bench/performance.md target/bench/performance docs/)

@@ -35,7 +35,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub(crate) enum Scale {
     /// Proves the tools: a few minutes, and no number worth keeping.
     Smoke,
-    /// About a quarter of an hour.
+    /// About twenty minutes.
     Quick,
     /// Hours.
     Full,

@@ -44,7 +44,12 @@ pub(crate) async fn churn(scale: Scale) -> anyhow::Result<Section> {
     };
     let cases = match scale {
         Scale::Smoke => vec![churn(50, 10, 20.0), churn(50, 100, 20.0)],
-        Scale::Quick => vec![churn(200, 10, 20.0), churn(200, 100, 20.0), churn(200, 1000, 3.0)],
+        Scale::Quick => vec![
+            churn(200, 10, 20.0),
+            churn(200, 100, 20.0),
+            churn(200, 1000, 3.0),
+            churn(1000, 1000, 1.0),
+        ],
         Scale::Full => vec![
             churn(1000, 10, 5.0),
             churn(1000, 100, 5.0),

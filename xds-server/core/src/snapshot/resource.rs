@@ -151,9 +151,12 @@ impl Version {
         Self(xxh3_64_with_seed(bytes, SCHEMA ^ parent.map_or(0, |parent| parent.0)))
     }
 
-    /// The version of several resources together. The version of one stands for its name too, which is in its bytes.
+    /// The version of several resources together, in whatever order they are. The version of one stands for its name too,
+    /// which is in its bytes.
     pub(crate) fn of_all(versions: impl Iterator<Item = Self>) -> Self {
-        let bytes: Vec<u8> = versions.flat_map(|version| version.0.to_le_bytes()).collect();
+        let mut versions: Vec<Self> = versions.collect();
+        versions.sort_unstable();
+        let bytes: Vec<u8> = versions.iter().flat_map(|version| version.0.to_le_bytes()).collect();
         Self::of(&bytes, None)
     }
 }
@@ -243,6 +246,14 @@ mod tests {
         let text = version.to_string();
         assert_eq!((text.len(), text.parse()), (16, Ok(version)));
         assert!("not hex".parse::<Version>().is_err());
+    }
+
+    #[test]
+    fn the_version_of_several_is_that_of_what_they_are_and_not_of_their_order() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Version::of(bytes, None));
+        let of = |versions: [Version; 2]| Version::of_all(versions.into_iter());
+        assert_eq!(of([a, b]), of([b, a]));
+        assert_ne!(of([a, b]), of([a, c]));
     }
 
     #[test]
