@@ -2,11 +2,11 @@
 
 # begin DIRECTORY PACKAGE...: an empty $work beside the directory, and $apt that knows the packages.
 begin() {
+  work=$1.partial
+  shift
   for tool in apt-get apt-cache dpkg-deb; do
     command -v "$tool" >/dev/null || { echo "$tool is missing: $* are taken from Debian or Ubuntu packages" >&2; exit 1; }
   done
-  work=$1.partial
-  shift
   rm -rf "$work"
   mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
   # The lists of the machine, or, where it has none, lists of our own.

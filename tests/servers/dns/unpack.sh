@@ -7,7 +7,6 @@ to=$1
 command -v ldd >/dev/null || { echo "ldd is missing" >&2; exit 1; }
 . "$(dirname "$0")/../debian.sh"
 begin "$to" bind9 dnsmasq-base
-mkdir "$work/root"
 
 # The C library is the machine's own.
 depends() {

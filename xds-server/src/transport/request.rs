@@ -1,8 +1,8 @@
 //! What a client says, as far as it is read here.
 //!
-//! The generated messages copy each name and each version, and put the versions into a hash map, which costs more than
-//! all that is then done with them. These have the same field numbers, and their names are parts of what was read. Source:
-//! `envoy/service/discovery/v3/discovery.proto`.
+//! The generated messages copy each name and each version, and put the versions into a hash map; a client that comes back
+//! has one of each for every resource. These have the same field numbers, and their names are parts of what was read.
+//! Source: `envoy/service/discovery/v3/discovery.proto`.
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::Node;

@@ -103,7 +103,7 @@ impl ResourceType {
     }
 }
 
-/// One of something for each type.
+/// One of something for each type, in the order of [`ResourceType::ALL`], which is that of their declaration.
 #[derive(Clone, Debug, Default)]
 pub struct PerType<T>([T; ResourceType::ALL.len()]);
 
@@ -113,28 +113,13 @@ impl<T> PerType<T> {
     }
 
     pub fn of(&self, kind: ResourceType) -> &T {
-        let [clusters, endpoints, listeners, routes, service_entries] = &self.0;
-        match kind {
-            ResourceType::Cluster => clusters,
-            ResourceType::Endpoint => endpoints,
-            ResourceType::Listener => listeners,
-            ResourceType::Route => routes,
-            ResourceType::ServiceEntry => service_entries,
-        }
+        &self.0[kind as usize]
     }
 
     pub fn of_mut(&mut self, kind: ResourceType) -> &mut T {
-        let [clusters, endpoints, listeners, routes, service_entries] = &mut self.0;
-        match kind {
-            ResourceType::Cluster => clusters,
-            ResourceType::Endpoint => endpoints,
-            ResourceType::Listener => listeners,
-            ResourceType::Route => routes,
-            ResourceType::ServiceEntry => service_entries,
-        }
+        &mut self.0[kind as usize]
     }
 
-    /// In the order of [`ResourceType::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter()
     }
@@ -239,6 +224,13 @@ impl Resource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_type_has_its_own() {
+        let types = PerType::new(|kind| kind);
+        assert!(ResourceType::ALL.into_iter().all(|kind| *types.of(kind) == kind));
+        assert_eq!(types.iter().count(), ResourceType::ALL.len());
+    }
 
     #[test]
     fn a_version_is_16_hex_digits_and_reads_back() {
